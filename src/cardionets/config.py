@@ -143,6 +143,7 @@ class Cohort(Settings):
     manifest: str = "manifest.csv"
     columns: dict[str, str] = Field(default_factory=dict)
     exclude: str | None = None
+    include: tuple[str, ...] = ()
     ecg: CohortEcg = CohortEcg()
 
 
