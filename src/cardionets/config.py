@@ -1,6 +1,6 @@
-"""The study's settings, read from ``params.yaml``, ``presets/<preset>.yaml`` and ``cohorts.yaml`` and checked all at once.
+"""The study's settings: ``params.yaml``, ``presets/<preset>.yaml`` and ``cohorts.yaml``, checked all at once.
 
-Every block is a frozen pydantic model that refuses unknown keys, so that a typo is an error that names file, field and remedy.
+Every block is a frozen pydantic model that refuses unknown keys, so a typo is an error that names file, field and remedy.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Endpoints(Settings):
         unknown = [d for d in self.diseases if d not in diseases.NAMES]
         unknown += [p for p in self.headline_phenotypes if p not in phenotypes.NAMES]
         if unknown:
-            raise ValueError(f"unknown endpoints {unknown}; known ones are in cardionets.diseases and cardionets.phenotypes")
+            known = "cardionets.diseases and cardionets.phenotypes"
+            raise ValueError(f"unknown endpoints {unknown}; known ones are in {known}")
         return self
 
 
@@ -203,7 +204,8 @@ class Study:
         self.cohorts = check(_Cohorts, _load_yaml(self.root / "cohorts.yaml"), "cohorts.yaml").cohorts
         for role, name in self.protocol.study:
             if name not in self.cohorts:
-                raise StudyError(f"params.yaml: study.{role}: cohort {name!r} is not in cohorts.yaml; known: {', '.join(self.cohorts)}.")
+                known = ", ".join(self.cohorts)
+                raise StudyError(f"params.yaml: study.{role}: cohort {name!r} is not in cohorts.yaml; known: {known}.")
 
     @cached_property
     def preset(self) -> dict[str, Any]:

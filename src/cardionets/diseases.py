@@ -1,11 +1,12 @@
 """Diseases screened by the study and their versioned code lists (exact codes; a dot-less prefix covers its subcodes).
 
-ICD-10 lists follow the study's UK Biobank columns (I21, I25, I42, I48, I50, I08, I34, I35) and, for the other endpoints, the
-categories of the WHO classification; each ICD-9-CM list holds the codes of the same conditions. SNOMED CT concepts are those
-of the PhysioNet / CinC 2021 headers and of problem lists; they are compared whole. What looks near and is left out on purpose:
-I43 and 425.7-425.8 (heart muscle in other diseases), I44.4-I44.6 and I45.0 (fascicular blocks), 713426002 and 251120003
-(incomplete bundle branch blocks), I27.1, I27.8 and 416.1-416.2 (not pulmonary hypertension), I31.2, I31.3 and 423.0
-(blood or effusion without inflammation); I31.9 and 423.9 are in because both indexes send "pericarditis" there.
+ICD-10 lists follow the study's UK Biobank columns (I21, I25, I42, I48, I50, I08, I34, I35) and, for the other
+endpoints, the categories of the WHO classification; each ICD-9-CM list holds the codes of the same conditions. SNOMED
+CT concepts are those of the PhysioNet / CinC 2021 headers and of problem lists; they are compared whole. What looks
+near and is left out on purpose: I43 and 425.7-425.8 (heart muscle in other diseases), I44.4-I44.6 and I45.0
+(fascicular blocks), 713426002 and 251120003 (incomplete bundle branch blocks), I27.1, I27.8 and 416.1-416.2 (not
+pulmonary hypertension), I31.2, I31.3 and 423.0 (blood or effusion without inflammation); I31.9 and 423.9 are in
+because both indexes send "pericarditis" there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ CODE_LIST_VERSION: Final = "2026.1"
 class Disease:
     """One screening endpoint with the codes that define it, per vocabulary.
 
-    ``on_ecg``: the report of the ECG itself decides it, so that a header with statements but not this one means "absent".
+    ``on_ecg``: the report of the ECG itself decides it, so a header with statements but not this one means "absent".
     """
 
     name: str
