@@ -1,0 +1,157 @@
+"""Heart beats: R peaks from all leads together, RR statistics, the median beat and its QRS duration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import find_peaks
+
+from cardionets.ecg import RecordError
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+BEFORE_S, AFTER_S = 0.28, 0.52
+_REFRACTORY_S = 0.24
+_T_WAVE_S = 0.40
+
+
+def _slope(signal: NDArray[Any], rate: float) -> Floats:
+    # Absolute difference over about 16 ms: (12, T) -> (12, T); removes baseline, keeps the steepness of the QRS
+    k = max(1, round(0.008 * rate))
+    d = np.zeros(signal.shape, np.float32)
+    d[:, k:-k] = np.abs(signal[:, 2 * k :] - signal[:, : -2 * k])
+    return d
+
+
+def _activity(signal: NDArray[Any], rate: float) -> Floats:
+    """Steepness over all leads, (12, T) -> (T,): each lead scaled by its own QRS, so that no single lead decides."""
+    d = _slope(signal, rate)
+    every = max(1, int(rate // 125))
+    scale = np.partition(d[:, ::every], int(0.97 * (d[:, ::every].shape[1] - 1)), axis=1)
+    level = scale[:, int(0.97 * (scale.shape[1] - 1))]
+    weight = 1 / np.maximum(level, max(0.3 * float(np.median(level)), 1e-3))
+    scaled = np.minimum(d * weight[:, None], 3.0)
+    smooth: Floats = uniform_filter1d(scaled.mean(0), max(1, round(0.09 * rate)), mode="nearest")
+    return smooth
+
+
+def _limits(activity: Floats, rate: float) -> tuple[float, float]:
+    # Quiet level, and the typical height of a QRS: the median of the maxima of 2-second stretches
+    stretch = max(1, min(len(activity), round(2 * rate)))
+    usable = len(activity) // stretch * stretch
+    tops = activity[:usable].reshape(-1, stretch).max(1)
+    return float(np.percentile(activity[:: max(1, int(rate // 60))], 25)), float(np.median(tops))
+
+
+def _drop_t_waves(peaks: Indices, heights: Floats, rate: float) -> Indices:
+    near = np.diff(peaks) < _T_WAVE_S * rate
+    weak = heights[1:] < 0.6 * heights[:-1]
+    keep = np.ones(len(peaks), bool)
+    keep[1:] = ~(near & weak)
+    return peaks[keep]
+
+
+def _candidates(activity: Floats, rate: float) -> Indices:
+    quiet, typical = _limits(activity, rate)
+    span = typical - quiet
+    if span <= 0:
+        return np.empty(0, np.int64)
+    distance = max(1, round(_REFRACTORY_S * rate))
+    found, _ = find_peaks(activity, height=quiet + 0.35 * span, distance=distance, prominence=0.25 * span)
+    return _drop_t_waves(found, activity[found], rate)
+
+
+def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
+    """Sample indices of the R peaks of (12, T), any unit, raw or filtered.
+
+    QRS complexes are maxima of the slope summed over leads (after Pan and Tompkins, IEEE TBME 1985, with all leads
+    instead of one and thresholds from the record itself); each is placed at the largest deflection over all leads nearby.
+    """
+    if signal.shape[1] < rate:
+        return np.empty(0, np.int64)
+    x = np.asarray(signal, np.float32)
+    found = _candidates(_activity(x, rate), rate)
+    if not len(found):
+        return found
+    slow = uniform_filter1d(x, max(3, round(0.2 * rate)), axis=1, mode="nearest")
+    size = np.square(x - slow).sum(0)  # (T,)
+    reach = round(0.06 * rate)
+    around = np.clip(found[:, None] + np.arange(-reach, reach + 1), 0, x.shape[1] - 1)  # (beat, window)
+    return np.unique(around[np.arange(len(found)), size[around].argmax(1)])
+
+
+def rr_features(peaks: Indices, rate: float) -> dict[str, float]:
+    """``rate_bpm`` (mean), ``rr_cv`` (SD / mean) and ``rr_rmssd_ms`` of the RR intervals; NaN with too few beats."""
+    rr = np.diff(peaks) / rate
+    return {
+        "rate_bpm": float(60 / rr.mean()) if len(rr) else np.nan,
+        "rr_cv": float(rr.std() / rr.mean()) if len(rr) > 1 else np.nan,
+        "rr_rmssd_ms": float(1000 * np.sqrt(np.mean(np.diff(rr) ** 2))) if len(rr) > 1 else np.nan,
+    }
+
+
+def _aligned(signal: Floats, peaks: Indices, before: int, length: int, reach: int) -> Floats:
+    # (12, T) -> (beat, 12, length): every beat shifted by at most ``reach`` samples to fit the median of all
+    offsets = np.arange(-before - reach, length - before + reach)
+    wide = signal[:, peaks[:, None] + offsets].transpose(1, 0, 2)  # (beat, 12, length + 2 reach)
+    energy = np.abs(wide).sum(1)  # (beat, length + 2 reach)
+    template = np.median(energy[:, reach : reach + length], axis=0)
+    template = template - template.mean()
+    shifts = np.lib.stride_tricks.sliding_window_view(energy, length, axis=1)  # (beat, 2 reach + 1, length)
+    best = (shifts @ template).argmax(1)
+    columns = best[:, None] + np.arange(length)
+    return np.take_along_axis(wide, columns[:, None, :], axis=2)
+
+
+def median_beat(signal: NDArray[Any], peaks: Indices, rate: float) -> Floats:
+    """Median beat of (12, T): float32 (12, 0.8 * rate), from -0.28 s to +0.52 s around R, same unit.
+
+    Beats are aligned to each other; those unlike the median (correlation over all leads below 0.8, e.g. ectopic ones)
+    are left out when enough alike remain. Raises ``RecordError`` (``rate_implausible``) when no beat is complete.
+    """
+    before, length, reach = round(BEFORE_S * rate), round((BEFORE_S + AFTER_S) * rate), max(1, round(0.02 * rate))
+    whole = peaks[(peaks >= before + reach) & (peaks + length - before + reach <= signal.shape[1])]
+    if not len(whole):
+        raise RecordError("rate_implausible", "no complete heart beat was found; the record cannot be used.")
+    beats = _aligned(np.asarray(signal, np.float32), whole, before, length, reach)
+    typical = np.median(beats, axis=0)  # (12, length)
+    flat = beats.reshape(len(beats), -1)
+    likeness = (flat @ typical.ravel()) / (np.linalg.norm(flat, axis=1) * np.linalg.norm(typical) + 1e-6)
+    alike = likeness > 0.8
+    if len(beats) // 2 <= alike.sum() < len(beats) and alike.sum() >= 3:
+        typical = np.median(beats[alike], axis=0)
+    return np.ascontiguousarray(typical, np.float32)
+
+
+def qrs_duration_ms(beat: NDArray[Any], rate: float) -> float:
+    """QRS duration of a median beat (12, B): the stretch around R where the summed slope exceeds 12 % of its peak.
+
+    The threshold is raised to the slope of the ST segment, and short gaps are bridged; NaN for a flat beat.
+    """
+    x = np.asarray(beat, np.float32)
+    speed = np.sqrt(np.square(np.gradient(x, axis=1)).sum(0))  # (B,)
+    r = round(BEFORE_S * rate)
+    lo, hi = max(0, r - round(0.13 * rate)), min(len(speed), r + round(0.17 * rate))
+    top = float(speed[max(0, r - round(0.06 * rate)) : r + round(0.08 * rate)].max())
+    if not np.isfinite(top) or top <= 0:
+        return float("nan")
+    quiet = float(np.percentile(speed[hi : hi + round(0.06 * rate)], 50)) if hi < len(speed) else 0.0
+    steep = speed > max(0.12 * top, 1.5 * quiet)
+    gap = max(1, round(0.012 * rate))
+    onset = _edge(steep[lo : r + 1][::-1], gap)
+    offset = _edge(steep[r:hi], gap)
+    return 1000 * (onset + offset) / rate
+
+
+def _edge(steep: NDArray[np.bool_], gap: int) -> int:
+    # Samples until ``gap`` + 1 consecutive ones are not steep; the slope at the peak itself is small, hence the bridge
+    last = 0
+    for index in np.flatnonzero(steep):
+        if index - last > max(gap, 1) + 2:
+            break
+        last = int(index)
+    return last + 1

@@ -1,0 +1,191 @@
+"""The electrocardiogram as every later stage sees it: twelve leads by name, microvolts, one rate, one band.
+
+Leads I, II, III and aVR, aVL, aVF are linear in the three limb electrodes (Einthoven 1913; Goldberger 1942):
+``III = II - I``, ``aVR = -(I + II) / 2``, ``aVL = I - II / 2``, ``aVF = II - I / 2``. Devices that store eight leads
+rely on it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal as dsp
+
+from cardionets.config import EcgProtocol, Grid, StudyError
+
+Floats = NDArray[np.float32]
+
+LEADS: tuple[str, ...] = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+STORED8: tuple[str, ...] = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+
+# Rows: III, aVR, aVL, aVF; columns: I, II.
+LIMB_FROM_I_II = np.array([[-1.0, 1.0], [-0.5, -0.5], [1.0, -0.5], [-0.5, 1.0]], np.float32)
+_DERIVED = ("III", "aVR", "aVL", "aVF")
+
+_PREFIX = re.compile(r"^(?:MDC_?ECG_?LEAD|MDC|ECG|EKG|LEAD|CHANNEL)[\s_:.-]*")
+_BY_KEY = {lead.upper(): lead for lead in LEADS}
+_BY_KEY |= {"D" + k: v for k, v in _BY_KEY.items() if k in ("I", "II", "III")}
+_BY_KEY |= {"ML" + k: v for k, v in _BY_KEY.items() if k in ("I", "II", "III")}
+_BY_KEY |= {"C" + k[1]: v for k, v in _BY_KEY.items() if k[0] == "V"}
+
+_ORDER = 2
+_PAD_SECONDS = 1.5
+_NOTCH_Q = 25.0
+
+
+class RecordError(StudyError):
+    """A recording that cannot be trusted or understood; ``reason`` is the code the flow diagram counts."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class EcgRecord:
+    """One recording as the file states it.
+
+    ``signal``: float32 (lead 12, sample T) in uV, canonical order; ``rate`` in Hz; ``age`` in years; ``sex`` "F" or "M".
+    What the file does not say is None. ``flags`` names what the reader did beyond copying, e.g. ``derived_limb_leads``.
+    """
+
+    signal: Floats
+    rate: float
+    person: str | None = None
+    date: dt.datetime | None = None
+    age: float | None = None
+    sex: str | None = None
+    source: str = ""
+    flags: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return float(self.signal.shape[1] / self.rate)
+
+
+@lru_cache(maxsize=4096)
+def lead_name(name: str) -> str | None:
+    """Canonical name of a lead, or None for any other channel.
+
+    Any case; ``MLII``, ``Lead I``, ``Lead I (Einthoven)``, ``MDC_ECG_LEAD_AVR``, ``DII`` and ``C1`` are understood.
+    """
+    key = re.sub(r"\(.*?\)", "", name.upper()).split(",")[0].strip()
+    while (shorter := _PREFIX.sub("", key)) != key and shorter:
+        key = shorter
+    return _BY_KEY.get(re.sub(r"[\s_.-]", "", key)) if not key.startswith("-") else None
+
+
+def canonical(signal: NDArray[Any], names: Sequence[str]) -> Floats:
+    """Reorder (lead, T) by lead NAME into float32 (12, T); other channels are dropped.
+
+    III, aVR, aVL and aVF are derived from I and II where they are not stored. Raises ``RecordError`` (``lead_missing``,
+    ``lead_repeated``) naming the leads.
+    """
+    found: dict[str, int] = {}
+    for row, name in enumerate(names):
+        lead = lead_name(name)
+        if lead in found:
+            raise RecordError("lead_repeated", f"lead {lead} is stored twice ({', '.join(names)}); remove one of them.")
+        if lead:
+            found[lead] = row
+    missing = [lead for lead in LEADS if lead not in found]
+    if hopeless := [lead for lead in missing if lead not in _DERIVED or not {"I", "II"} <= found.keys()]:
+        text = f"leads {', '.join(hopeless)} are missing (stored: {', '.join(names)}); declare the names as ecg.leads."
+        raise RecordError("lead_missing", text)
+    if not missing:
+        return np.ascontiguousarray(signal[[found[lead] for lead in LEADS]], np.float32)
+    out = np.empty((12, signal.shape[1]), np.float32)
+    for lead, row in found.items():
+        out[LEADS.index(lead)] = signal[row]
+    limb = LIMB_FROM_I_II @ out[:2]  # (III aVR aVL aVF, T)
+    for lead in missing:
+        out[LEADS.index(lead)] = limb[_DERIVED.index(lead)]
+    return out
+
+
+def derived_leads(names: Sequence[str]) -> tuple[str, ...]:
+    """The limb leads that ``canonical`` has to derive for these stored names."""
+    stored = {lead_name(name) for name in names}
+    return tuple(lead for lead in _DERIVED if lead not in stored)
+
+
+@lru_cache(maxsize=32)
+def _band(low: float, high: float, rate: float) -> NDArray[np.float64]:
+    if not 0 < low < high < rate / 2:
+        raise StudyError(
+            f"params.yaml: ecg.band_hz: {low}-{high} Hz does not fit below half of the stored rate {rate:g} Hz; lower it."
+        )
+    sections: NDArray[np.float64] = dsp.butter(_ORDER, [low, high], "bandpass", fs=rate, output="sos")
+    return sections
+
+
+@lru_cache(maxsize=32)
+def _notch(mains: float, rate: float) -> NDArray[np.float64]:
+    sections: NDArray[np.float64] = dsp.tf2sos(*dsp.iirnotch(mains, _NOTCH_Q, fs=rate))
+    return sections
+
+
+def _zero_phase(sections: NDArray[np.float64], x: NDArray[Any], rate: float) -> NDArray[np.float64]:
+    pad = min(x.shape[-1] - 1, round(_PAD_SECONDS * rate))
+    y: NDArray[np.float64] = dsp.sosfiltfilt(sections, x, axis=-1, padlen=pad)
+    return y
+
+
+@lru_cache(maxsize=32)
+def _probe(samples: int, mains: float, rate: float) -> NDArray[np.float32]:
+    # (T, 6): cosine and sine at the mains frequency and 3 Hz to either side, under a Hann window of unit gain
+    window = np.hanning(samples)
+    phase = 2 * np.pi * np.arange(samples)[:, None] / rate * (mains + np.array([0.0, -3.0, 3.0]))
+    return (np.concatenate([np.cos(phase), np.sin(phase)], 1) * window[:, None] * 2 / window.sum()).astype(np.float32)
+
+
+def mains_uv(x: NDArray[Any], rate: float, mains_hz: float) -> NDArray[np.float32]:
+    """Amplitude in uV of the mains line above its surroundings, the largest over leads: (..., 12, T) -> (...)."""
+    if mains_hz + 3 >= rate / 2:
+        return np.zeros(x.shape[:-2], np.float32)
+    centred = x - x.mean(-1, keepdims=True)
+    parts = (centred.astype(np.float32) @ _probe(x.shape[-1], mains_hz, rate)).reshape(*x.shape[:-1], 2, 3)
+    line, below, above = np.moveaxis(np.hypot(parts[..., 0, :], parts[..., 1, :]), -1, 0)
+    excess = np.maximum(line - np.maximum(below, above), 0).max(-1)
+    return np.asarray(excess, np.float32)
+
+
+def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
+    """Polyphase resampling of (..., T) from ``rate`` to ``target`` Hz; the line through both ends pads them."""
+    ratio = Fraction(target / rate).limit_denominator(2000)
+    if ratio == 1:
+        return signal
+    y: NDArray[Any] = dsp.resample_poly(signal, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+    return y
+
+
+NOTCH_ABOVE_UV = 10.0
+
+
+def harmonise(signal: NDArray[Any], rate: float, grid: Grid, protocol: EcgProtocol) -> Floats:
+    """One or many recordings of equal rate and length onto the grid: (..., 12, T) -> float32 (..., 12, grid.samples), uV.
+
+    Resampled, band-passed forwards and backwards (Butterworth of order 2, so -6 dB at the edges and no phase), notched
+    only where more than ``NOTCH_ABOVE_UV`` of mains is found, and cut to the middle ``grid.seconds``. Records do not
+    influence each other. Raises ``RecordError`` (``nan``, ``too_short``).
+    """
+    if not np.isfinite(signal).all():
+        raise RecordError("nan", "the signal has samples that are not numbers; run cardionets.gates.inspect first.")
+    x = resample(signal, rate, grid.rate)
+    if x.shape[-1] < grid.samples:
+        text = f"the record lasts {signal.shape[-1] / rate:.2f} s, the grid needs {grid.seconds} s; exclude it."
+        raise RecordError("too_short", text)
+    y = _zero_phase(_band(*protocol.band_hz, float(grid.rate)), x, grid.rate)
+    if (noisy := mains_uv(x, grid.rate, protocol.mains_hz) > NOTCH_ABOVE_UV).any():
+        y[noisy] = _zero_phase(_notch(protocol.mains_hz, float(grid.rate)), y[noisy], grid.rate)
+    start = (y.shape[-1] - grid.samples) // 2
+    return np.ascontiguousarray(y[..., start : start + grid.samples], np.float32)
