@@ -1,0 +1,54 @@
+# make study   the five-centre study, from raw hospital files to reports/index.html
+# make test    proves it: lint, types, unit tests, a tiny whole study
+# make lab     JupyterLab in the same environment
+# make check COHORT=name   what the study understands of a cohort, before anything runs
+# make site  COHORT=name   prepare, predict, validate and images of one cohort with the weights at hand
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo ok),$(p))))
+BIN := $(CURDIR)/.venv/bin
+READY := .venv/.ready
+WORKERS ?= 2
+export PATH := $(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help study data test lab check site lint clean
+
+help:
+	@sed -n 's/^# //p' Makefile | head -5
+
+$(READY): requirements.lock pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "Makefile: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Setting up .venv with $(PYTHON) (a few minutes, once)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e .
+	@touch $(READY)
+
+data: $(READY)
+	python -m cardionets simulate --workers $(WORKERS)
+
+study: data
+	dvc repro
+	@echo "The study is done: open reports/index.html"
+
+test: $(READY)
+	ruff check . && ruff format --check . && mypy && pytest
+
+lint: $(READY)
+	ruff check --fix . && ruff format . && mypy
+
+lab: $(READY)
+	jupyter lab --notebook-dir=notebooks
+
+check: $(READY)
+	python -m cardionets check $(COHORT)
+
+site: $(READY)
+	@[ -n "$(COHORT)" ] || { echo "make site: COHORT is missing; type make site COHORT=name, a key of cohorts.yaml"; exit 1; }
+	python -m cardionets check $(COHORT)
+	dvc repro --pull --allow-missing images@$(COHORT) validate@$(COHORT)
+
+clean:
+	rm -rf store weights predictions results logs scratch reports/*

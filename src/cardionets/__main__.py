@@ -1,0 +1,80 @@
+"""Command line of the study: ``python -m cardionets COMMAND --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cardionets.config import StudyError
+
+
+def _run(args: argparse.Namespace) -> int:
+    from cardionets.run import run
+
+    pairs = [p.partition("=") for p in args.parameter]
+    wrong = [name for name, equals, _ in pairs if not equals]
+    if wrong:
+        raise StudyError(f"--parameter {wrong[0]}: expected NAME=VALUE; add the value.")
+    run(args.stage, args.cohort, {name: value for name, _, value in pairs})
+    return 0
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from cardionets.config import Study
+    from cardionets.simulate.write import write_study
+
+    write_study(Study(), workers=args.workers)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from cardionets.cohorts.check import check, render
+    from cardionets.config import Study
+
+    findings = check(Study(), args.cohort, sample=args.sample)
+    print(render(findings))
+    return int((findings["level"] == "error").any())
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their help."""
+    top = argparse.ArgumentParser(
+        prog="python -m cardionets",
+        description="From a 12-lead ECG to cardiac-MRI phenotypes, disease screening and a moving CMR image.",
+        epilog="Start with `make study` (simulated centres) or `python -m cardionets check COHORT` (your own data).",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="execute one notebook as one stage (what dvc.yaml calls)")
+    run.add_argument("stage", help="a notebook of notebooks/, e.g. validate")
+    run.add_argument("--cohort", help="a key of cohorts.yaml; leave out for stages of the whole study")
+    run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
+    run.set_defaults(call=_run)
+
+    simulate = commands.add_parser("simulate", help="write the five SIMULATED centres of the preset to data/")
+    simulate.add_argument("--workers", type=int, default=2, help="processes; the bytes written do not depend on it")
+    simulate.set_defaults(call=_simulate)
+
+    check = commands.add_parser("check", help="print what is understood of a cohort; exit code 1 on any error")
+    check.add_argument("cohort", help="a key of cohorts.yaml")
+    check.add_argument("--sample", type=int, default=50, help="records to read (default 50)")
+    check.set_defaults(call=_check)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a fault of the input ends in its sentence and exit code 2, without a traceback."""
+    args = parser().parse_args(argv)
+    try:
+        return int(args.call(args))
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written was kept; run the same command to continue", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""Run one notebook as one stage: strict parameters, live output, scrubbed and byte-stable results.
+
+The only module that knows papermill. A notebook lives in ``notebooks/<stage>.py`` (percent format); its paired ``.ipynb``
+is for people. Results go to ``reports/<cohort>/<stage>/``; the state of the run, also of a failed one, to
+``logs/<cohort>/<stage>/status.json``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jupytext
+import nbformat
+
+from cardionets.config import Study, StudyError
+from cardionets.files import atomic_path
+from cardionets.progress import clock
+
+Notebook = nbformat.NotebookNode
+STUDY = "study"
+OUT_VARIABLE = "CARDIONETS_OUT"
+
+
+def load(study: Study, stage: str) -> Notebook:
+    """The stage's notebook from its text form; the ``.ipynb`` beside it is never read, so saving it reruns nothing."""
+    path = study.path("notebooks", f"{stage}.py")
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.py")))
+        raise StudyError(f"notebooks/{stage}.py: no such stage; choose one of {known}.")
+    return jupytext.read(path)
+
+
+def _parameters_cell(notebook: Notebook, stage: str) -> Notebook:
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise StudyError(f"notebooks/{stage}.py: expected one cell tagged 'parameters', found {len(cells)}; tag exactly one.")
+    return cells[0]
+
+
+def defaults(notebook: Notebook, stage: str) -> dict[str, Any]:
+    """Names and default values of the parameters cell, which may hold plain assignments of literals only."""
+    found: dict[str, Any] = {}
+    for node in ast.parse(_parameters_cell(notebook, stage).source).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(
+                target=ast.Name(id=name), value=ast.expr() as value
+            ):
+                found[name] = _literal(value, stage)
+            case _:
+                raise StudyError(
+                    f"notebooks/{stage}.py: parameters: line {node.lineno} is not a plain `name = literal`; write it as one."
+                )
+    return found
+
+
+def _literal(node: ast.expr, stage: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise StudyError(
+            f"notebooks/{stage}.py: parameters: line {node.lineno} is not a plain literal; compute it in a later cell."
+        ) from None
+
+
+def typed(name: str, value: Any, default: Any) -> Any:
+    """``value`` (text from a command line, or already typed) as the type of ``default``; refused when it does not fit.
+
+    Raises:
+        StudyError: when the text does not read as that type.
+    """
+    kind = type(default)
+    if not isinstance(value, str) or kind is str:
+        if default is not None and not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
+            raise StudyError(f"parameter {name}: expected {kind.__name__}, found {value!r}; give a {kind.__name__}.")
+        return value
+    if kind is bool and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        if kind in (int, float):
+            return kind(value)
+        read = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        read = None
+    if not isinstance(read, kind):
+        raise StudyError(f"parameter {name}: expected {kind.__name__}, found {value!r}; give a {kind.__name__}.")
+    return read
+
+
+def resolve(given: Mapping[str, Any], known: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """Typed values of all parameters; every unknown name and every misfit is reported at once."""
+    faults = [
+        f"notebooks/{stage}.py: parameter {name!r} does not exist; known ones: {', '.join(known) or 'none'}."
+        for name in given
+        if name not in known
+    ]
+    values: dict[str, Any] = dict(known)
+    for name in given.keys() & known.keys():
+        try:
+            values[name] = typed(name, given[name], known[name])
+        except StudyError as error:
+            faults.append(f"notebooks/{stage}.py: {error}")
+    if faults:
+        raise StudyError("\n".join(faults))
+    return values
+
+
+@contextmanager
+def _own_kernel() -> Iterator[None]:
+    """Make ``python3`` mean the running interpreter, whatever kernels other environments have registered."""
+    with TemporaryDirectory() as folder:
+        spec = Path(folder) / "kernels" / "python3"
+        spec.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "python3", "language": "python"}))
+        before = os.environ.get("JUPYTER_PATH")
+        os.environ["JUPYTER_PATH"] = os.pathsep.join([folder, *([before] if before else [])])
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["JUPYTER_PATH"]
+            else:
+                os.environ["JUPYTER_PATH"] = before
+
+
+def scrub(notebook: Notebook, root: Path) -> Notebook:
+    """Remove what differs between two equal runs (times, random cell ids, machine paths) so that the bytes are equal."""
+    notebook.metadata = nbformat.from_dict({"language_info": {"name": "python"}, "kernelspec": _kernelspec()})
+    for position, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{position:03d}"
+        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {})
+        for output in cell.get("outputs", []):
+            output.get("metadata", {}).clear()
+            if "text" in output:
+                output["text"] = _without_clock(str(output["text"]).replace(str(root), "."))
+    return notebook
+
+
+def _kernelspec() -> dict[str, str]:
+    return {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+PROGRESS_LINE = re.compile(r"^.*(/s, .* left|/s, .* gone| done in [\d:]+)\s*$\n?", re.MULTILINE)
+
+
+def _without_clock(text: str) -> str:
+    """Drop progress lines: they time the machine, not the study, and are kept in the log."""
+    return PROGRESS_LINE.sub("", text)
+
+
+def to_html(notebook: Notebook, title: str) -> str:
+    """The executed notebook as one HTML page that needs no network."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab", embed_images=True)
+    exporter.mathjax_url = ""
+    exporter.require_js_url = ""
+    exporter.mermaid_js_url = ""
+    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    return str(html)
+
+
+def _failure(notebook: Notebook) -> str:
+    """The failing cell and its error, as the terminal shows it."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback[-3:]))
+                return f"{cell.source.strip()}\n\n{output.ename}: {output.evalue}\n{trace if output.ename != 'StudyError' else ''}"
+    return "the kernel died before any cell failed (out of memory, or killed)"
+
+
+class _Status:
+    """``status.json`` of one run: running, finished or failed; always readable, also after a crash."""
+
+    def __init__(self, folder: Path, stage: str, cohort: str) -> None:
+        self.path = folder / "status.json"
+        self.fields: dict[str, Any] = {"stage": stage, "cohort": cohort}
+        self.start = time.time()
+
+    def write(self, state: str, **more: Any) -> None:
+        seconds = round(time.time() - self.start, 1)
+        with atomic_path(self.path) as aside:
+            aside.write_text(json.dumps({**self.fields, "state": state, "seconds": seconds, **more}, indent=1) + "\n")
+
+
+def run(stage: str, cohort: str | None = None, parameters: Mapping[str, Any] | None = None) -> Path:
+    """Execute ``notebooks/<stage>.py`` and publish it under ``reports/<cohort>/<stage>/``.
+
+    Args:
+        stage: name of the notebook.
+        cohort: a key of ``cohorts.yaml`` for per-cohort stages; the study as a whole when absent.
+        parameters: values for the notebook's parameters cell; text is read as the type of the default.
+
+    Returns:
+        The folder with the executed notebook, its HTML, figures and tables.
+
+    Raises:
+        StudyError: unknown stage, cohort or parameter, or a failing cell, which is printed.
+    """
+    study = Study()
+    notebook = load(study, stage)
+    given = dict(parameters or {})
+    if cohort is not None:
+        study.cohort(cohort)
+        given["cohort"] = cohort
+    values = resolve(given, defaults(notebook, stage), stage)
+    target = study.path("reports", cohort or STUDY, stage)
+    logs = study.path("logs", cohort or STUDY, stage)
+    logs.mkdir(parents=True, exist_ok=True)
+    status = _Status(logs, stage, cohort or STUDY)
+    status.write("running")
+    with atomic_path(target) as aside:
+        aside.mkdir(parents=True)
+        try:
+            executed = _execute(notebook, values, aside, study.root)
+        except _CellFailed as failed:
+            nbformat.write(failed.notebook, logs / f"{stage}.failed.ipynb")
+            status.write("failed", error=str(failed))
+            raise StudyError(f"notebooks/{stage}.py: a cell failed; mend its cause and run again.\n\n{failed}") from None
+        scrub(executed, study.root)
+        nbformat.write(executed, aside / f"{stage}.ipynb")
+        (aside / f"{stage}.html").write_text(to_html(executed, f"{cohort or STUDY} {stage}"), encoding="utf-8")
+    status.write("finished")
+    print(f"{stage}{'@' + cohort if cohort else ''}: finished in {clock(time.time() - status.start)}", flush=True)
+    return target
+
+
+class _CellFailed(Exception):
+    def __init__(self, notebook: Notebook) -> None:
+        super().__init__(_failure(notebook))
+        self.notebook = notebook
+
+
+def _execute(notebook: Notebook, values: Mapping[str, Any], out: Path, root: Path) -> Notebook:
+    """Run all cells with ``values``; figures and tables that the notebook saves go to ``out``."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    source, result = out / "source.ipynb", out / "result.ipynb"
+    notebook.metadata["kernelspec"] = _kernelspec()
+    nbformat.write(notebook, source)
+    os.environ[OUT_VARIABLE] = str(out)
+    try:
+        with _own_kernel():
+            papermill.execute_notebook(
+                source,
+                result,
+                parameters=dict(values),
+                kernel_name="python3",
+                cwd=root,
+                progress_bar=False,
+                log_output=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+            )
+        return nbformat.read(result, as_version=4)
+    except PapermillExecutionError:
+        raise _CellFailed(nbformat.read(result, as_version=4)) from None
+    finally:
+        os.environ.pop(OUT_VARIABLE, None)
+        source.unlink(missing_ok=True)
+        result.unlink(missing_ok=True)
+
+
+def clean_scratch(study: Study) -> None:
+    """Remove what notebooks opened by hand have written aside."""
+    shutil.rmtree(study.path("scratch"), ignore_errors=True)

@@ -1,0 +1,47 @@
+"""Shared parts of the tests: a miniature repository to run notebooks in, and the folder of real recordings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEADER = "# ---\n# jupyter:\n#   jupytext:\n#     formats: ipynb,py:percent\n# ---\n\n"
+
+
+@pytest.fixture
+def tiny_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the study's settings at the tiny preset and no data; the working directory is inside it."""
+    for name in ("params.yaml", "cohorts.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace("preset: demo", "preset: tiny"))
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def notebook(tiny_root: Path) -> Callable[[str, str], Path]:
+    """Write a notebook ``name`` from percent-format text into the miniature repository."""
+
+    def write(name: str, text: str) -> Path:
+        path = tiny_root / "notebooks" / f"{name}.py"
+        path.write_text(HEADER + text)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The real recordings beside the repository."""
+    folder = Path(os.environ.get("CARDIONETS_REAL", ROOT.parent / "shared" / "real"))
+    if not folder.is_dir():
+        pytest.skip("the folder of real recordings (../shared/real, or CARDIONETS_REAL) is absent")
+    return folder
