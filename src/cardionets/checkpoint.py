@@ -1,0 +1,46 @@
+"""Checkpoints of a training run: one safetensors file with numbers and history as JSON in its header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cardionets.files import atomic_path
+
+Groups = dict[str, dict[str, Tensor]]
+
+
+def write(path: Path, groups: Groups, optimiser: torch.optim.Optimizer, notes: dict[str, str]) -> None:
+    """Write named groups of tensors, the optimiser's moments and string ``notes`` to ``path``."""
+    tensors = {f"{group}/{key}": value for group, items in groups.items() for key, value in items.items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{key}": value for key, value in state.items()}
+    with atomic_path(path) as aside:
+        save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, aside, metadata=notes)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and notes of a checkpoint; both empty when there is none or the file is not one."""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return {key: handle.get_tensor(key) for key in handle.keys()}, handle.metadata() or {}  # noqa: SIM118
+    except (FileNotFoundError, SafetensorError):
+        return {}, {}
+
+
+def restore(tensors: dict[str, Tensor], groups: Groups, optimiser: torch.optim.Optimizer) -> None:
+    """Copy a checkpoint's tensors into ``groups`` and the optimiser, in place."""
+    with torch.no_grad():
+        for group, items in groups.items():
+            for key, value in items.items():
+                value.copy_(tensors[f"{group}/{key}"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser/"):
+            _, index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
