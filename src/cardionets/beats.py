@@ -69,7 +69,7 @@ def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
     """Sample indices of the R peaks of (12, T), any unit, raw or filtered.
 
     QRS complexes are maxima of the slope summed over leads (after Pan and Tompkins, IEEE TBME 1985, with all leads
-    instead of one and thresholds from the record itself); each is placed at the largest deflection over all leads nearby.
+    instead of one and thresholds from the record itself), placed at the largest deflection over all leads nearby.
     """
     if signal.shape[1] < rate:
         return np.empty(0, np.int64)

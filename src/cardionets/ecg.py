@@ -53,7 +53,7 @@ class RecordError(StudyError):
 class EcgRecord:
     """One recording as the file states it.
 
-    ``signal``: float32 (lead 12, sample T) in uV, canonical order; ``rate`` in Hz; ``age`` in years; ``sex`` "F" or "M".
+    ``signal``: float32 (lead 12, sample T) in uV, canonical order; ``rate`` in Hz, ``age`` in years, ``sex`` F or M.
     What the file does not say is None. ``flags`` names what the reader did beyond copying, e.g. ``derived_limb_leads``.
     """
 
@@ -121,9 +121,8 @@ def derived_leads(names: Sequence[str]) -> tuple[str, ...]:
 @lru_cache(maxsize=32)
 def _band(low: float, high: float, rate: float) -> NDArray[np.float64]:
     if not 0 < low < high < rate / 2:
-        raise StudyError(
-            f"params.yaml: ecg.band_hz: {low}-{high} Hz does not fit below half of the stored rate {rate:g} Hz; lower it."
-        )
+        text = f"{low:g}-{high:g} Hz does not fit below half of the stored rate {rate:g} Hz; lower it."
+        raise StudyError(f"params.yaml: ecg.band_hz: {text}")
     sections: NDArray[np.float64] = dsp.butter(_ORDER, [low, high], "bandpass", fs=rate, output="sos")
     return sections
 
@@ -145,7 +144,8 @@ def _probe(samples: int, mains: float, rate: float) -> NDArray[np.float32]:
     # (T, 6): cosine and sine at the mains frequency and 3 Hz to either side, under a Hann window of unit gain
     window = np.hanning(samples)
     phase = 2 * np.pi * np.arange(samples)[:, None] / rate * (mains + np.array([0.0, -3.0, 3.0]))
-    return (np.concatenate([np.cos(phase), np.sin(phase)], 1) * window[:, None] * 2 / window.sum()).astype(np.float32)
+    both = np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+    return np.asarray(both * window[:, None] * 2 / window.sum(), np.float32)
 
 
 def mains_uv(x: NDArray[Any], rate: float, mains_hz: float) -> NDArray[np.float32]:
@@ -172,7 +172,7 @@ NOTCH_ABOVE_UV = 10.0
 
 
 def harmonise(signal: NDArray[Any], rate: float, grid: Grid, protocol: EcgProtocol) -> Floats:
-    """One or many recordings of equal rate and length onto the grid: (..., 12, T) -> float32 (..., 12, grid.samples), uV.
+    """Recordings of equal rate and length onto the grid: (..., 12, T) -> float32 (..., 12, grid.samples), uV.
 
     Resampled, band-passed forwards and backwards (Butterworth of order 2, so -6 dB at the edges and no phase), notched
     only where more than ``NOTCH_ABOVE_UV`` of mains is found, and cut to the middle ``grid.seconds``. Records do not

@@ -1,0 +1,209 @@
+"""Gates that fail closed: every reason for which a recording is left out, as a code that the flow diagram counts.
+
+Nothing here repairs a signal. A wrong gain is named with its likely factor, which a site may then declare as
+``ecg.gain_factor`` in ``cohorts.yaml``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+
+from cardionets.beats import BEFORE_S, median_beat, r_peaks, rr_features
+from cardionets.config import QualityGates
+from cardionets.ecg import LEADS, LIMB_FROM_I_II, EcgRecord, Floats, RecordError, mains_uv
+
+FACTORS = (5, 50, 200, 1000, 2000, 1_000_000)
+TYPICAL_QRS_UV = 1000.0
+QRS_RANGE_UV = (130.0, 3200.0)
+_SWAPS = (("aVF", "aVL"), ("aVL", "aVR"), ("aVF", "aVR"), ("I", "II"), ("II", "III"), ("I", "III"))
+_ROW = {lead: row for row, lead in enumerate(LEADS)}
+
+
+def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0) -> list[str]:
+    """Reason codes for which ``record`` must be left out; empty when it may be used.
+
+    ``seconds``: length the grid needs, where longer than ``gates.min_seconds``. Codes: ``too_short``, ``nan``,
+    ``flat_lead``, ``clipped``, ``amplitude_high[_xN]``, ``amplitude_low_xN`` (N: likely factor of the wrong gain),
+    ``identity_einthoven``, ``identity_goldberger``, ``leads_swapped_A_B``, ``limb_reversal_la_ra``,
+    ``limb_reversal_ra_ll``, ``limb_reversal_ra_rl``, ``limb_reversal_la_rl``, ``limb_reversal_arms_legs`` and
+    ``rate_implausible``.
+    """
+    if not np.isfinite(record.signal).all():
+        return ["nan"]
+    reasons = ["too_short"] if record.seconds < max(gates.min_seconds, seconds) - 1 / record.rate else []
+    if record.seconds < 2:
+        return reasons or ["too_short"]
+    x, rate = decimate(record.signal, record.rate)
+    x = x - uniform_filter1d(x, round(0.8 * rate) | 1, axis=1, mode="nearest")
+    reasons += ["clipped"] if clipped(record.signal) else []
+    peaks = r_peaks(x, rate)
+    bpm = rr_features(peaks, rate)["rate_bpm"]
+    if not gates.rate_bpm[0] <= bpm <= gates.rate_bpm[1]:
+        flat = ["flat_lead"] if flat_leads(record.signal, record.rate, gates) else []
+        return [*reasons, *flat, "rate_implausible"]
+    try:
+        beat = median_beat(x, peaks, rate)
+    except RecordError as fault:
+        return [*reasons, fault.reason]
+    reasons += _amplitude(record, beat, gates)
+    return reasons + _limb_identities(x, gates.max_identity_error) + _reversal(beat, rate)
+
+
+def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
+    """Averages of neighbouring samples, down to 120 Hz or a little more: (12, T) -> (12, T // k) and the new rate."""
+    k = max(1, int(rate // 120))
+    usable = signal.shape[1] // k * k
+    parts = np.asarray(signal[:, :usable], np.float32).reshape(signal.shape[0], -1, k)
+    mean = parts[..., 0].copy()
+    for i in range(1, k):
+        mean += parts[..., i]
+    return mean / np.float32(k), rate / k
+
+
+def flat_leads(signal: NDArray[Any], rate: float, gates: QualityGates, gain: float = 1.0) -> list[str]:
+    """Leads whose SD times ``gain`` is too small, or that stand still (200 ms or longer) for too much of the time."""
+    still = _still_fraction(signal, max(2, round(0.2 * rate)))
+    bad = (signal.std(axis=1) * gain < gates.min_lead_std_uv) | (still > gates.max_flat_fraction)
+    return [lead for lead, is_bad in zip(LEADS, bad) if is_bad]
+
+
+def _still_fraction(signal: NDArray[Any], run: int) -> Floats:
+    """Share of each lead covered by runs of at least ``run`` equal samples: (12, T) -> (12,)."""
+    same = signal[:, 1:] == signal[:, :-1]
+    out = np.zeros(signal.shape[0], np.float32)
+    for lead in np.flatnonzero(same.mean(axis=1) > 0.02):
+        changes = np.flatnonzero(~same[lead])
+        lengths = np.diff(changes, prepend=-1, append=signal.shape[1] - 1)
+        out[lead] = lengths[lengths >= run].sum() / signal.shape[1]
+    return out
+
+
+def clipped(signal: NDArray[Any]) -> bool:
+    """Whether a lead sits exactly on its own extreme, far from its middle, for 0.5 % of the time or more."""
+    top, bottom = signal.max(axis=1), signal.min(axis=1)
+    high = (signal == top[:, None]).mean(axis=1)
+    low = (signal == bottom[:, None]).mean(axis=1)
+    middle = np.median(signal[:, ::8], axis=1)
+    far = 1000.0
+    return bool((((high > 0.005) & (top - middle > far)) | ((low > 0.005) & (middle - bottom > far))).any())
+
+
+def qrs_size_uv(beat: Floats) -> float:
+    """Median over the leads that are alive of the peak-to-peak height of a median beat (12, B)."""
+    heights = np.ptp(beat, axis=1)
+    return float(np.median(heights[heights > 0.02 * heights.max()])) if heights.max() > 0 else 0.0
+
+
+def _amplitude(record: EcgRecord, beat: Floats, gates: QualityGates) -> list[str]:
+    # A lead is judged flat only after a gain that is wrong as a whole has been told apart
+    size = qrs_size_uv(beat)
+    low = likely_factor(TYPICAL_QRS_UV / max(size, 1e-9)) if size < QRS_RANGE_UV[0] else 1
+    codes = ["flat_lead"] if flat_leads(record.signal, record.rate, gates, low) else []
+    if low > 1:
+        return [*codes, f"amplitude_low_x{low}"]
+    if size > QRS_RANGE_UV[1]:
+        return [*codes, f"amplitude_high_x{likely_factor(size / TYPICAL_QRS_UV)}"]
+    middle = np.median(record.signal[:, ::8], axis=1, keepdims=True)
+    beyond = float(np.abs(record.signal - middle).max()) > gates.max_abs_uv
+    return [*codes, "amplitude_high"] if beyond else codes
+
+
+def gain_suspicion(sizes_uv: NDArray[Any]) -> str | None:
+    """What the QRS sizes of MANY records say about the gain of a centre, or None when they are usual.
+
+    One person may well have a QRS 2.5 times the usual; the median of a centre hardly leaves 0.5 to 2 times the usual.
+    """
+    ratio = float(np.median(sizes_uv)) / TYPICAL_QRS_UV
+    if 0.45 < ratio < 2.2:
+        return None
+    if ratio >= 1:
+        return f"amplitudes are {ratio:.1f} times the usual; they are likely {likely_factor(ratio)} times too high"
+    inverse = 1 / max(ratio, 1e-12)
+    return f"amplitudes are 1/{inverse:.1f} of the usual; they are likely {likely_factor(inverse)} times too low"
+
+
+def likely_factor(ratio: float) -> int:
+    """The usual mistake (5, 10, 1000, ...) nearest to ``ratio`` on a logarithmic scale."""
+    return min(FACTORS, key=lambda factor: abs(np.log(ratio / factor)))
+
+
+def _mismatch(limb: Floats) -> Floats:
+    """RMS of III, aVR, aVL, aVF against what I and II imply, relative to the limb leads: (6, T) -> (4,)."""
+    size = np.sqrt(np.square(limb).mean()) + 1e-6
+    wanted = LIMB_FROM_I_II @ limb[:2]  # (4, T)
+    worst: Floats = np.sqrt(np.square(limb[2:] - wanted).mean(axis=1)) / size
+    return worst
+
+
+def _limb_identities(x: Floats, tolerance: float) -> list[str]:
+    # x: (12, T) without baseline. When a swap of two limb channels explains everything, say which.
+    limb = x[:6]
+    error = _mismatch(limb)
+    if not (error > tolerance).any():
+        return []
+    for a, b in _SWAPS:
+        rows = list(range(6))
+        rows[_ROW[a]], rows[_ROW[b]] = _ROW[b], _ROW[a]
+        if (_mismatch(limb[rows]) < tolerance / 2).all():
+            return [f"leads_swapped_{a}_{b}"]
+    codes = ["identity_einthoven"] if error[0] > tolerance else []
+    return codes + (["identity_goldberger"] if (error[1:] > tolerance).any() else [])
+
+
+def _alike(a: Floats, b: Floats) -> float:
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norm if norm > 0 else 0.0
+
+
+def _reversal(beat: Floats, rate: float) -> list[str]:
+    """Limb-electrode reversals that a beat (12, B) proves: an almost silent lead, or P, QRS and T all upside down."""
+    x = beat - np.median(beat, axis=1, keepdims=True)
+    span = np.ptp(x[:6], axis=1)
+    for lead, which in (("II", "ra_rl"), ("III", "la_rl"), ("I", "arms_legs")):
+        others = np.median(np.delete(span[:3], _ROW[lead]))
+        if span[_ROW[lead]] < 0.08 * others and others > 200:
+            return [f"limb_reversal_{which}"]
+    r = round(BEFORE_S * rate)
+    qrs = slice(r - round(0.06 * rate), r + round(0.06 * rate))
+    rest = np.r_[0 : r - round(0.06 * rate), r + round(0.1 * rate) : x.shape[1]]
+
+    def upside_down(lead: str, against: str) -> bool:
+        a, b = x[_ROW[lead]], x[_ROW[against]]
+        return _alike(a[qrs], b[qrs]) < -0.75 and _alike(a[rest], b[rest]) < -0.75
+
+    if span.min() < 50 or np.ptp(x[_ROW["V6"]]) < 400:
+        return []
+    if upside_down("II", "V6") and upside_down("aVF", "V6"):
+        return ["limb_reversal_ra_ll"]
+    if upside_down("I", "V6") and not upside_down("II", "V6") and _alike(x[_ROW["aVR"]][rest], x[_ROW["V6"]][rest]) > 0:
+        return ["limb_reversal_la_ra"]
+    return []
+
+
+def quality_flags(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[str, bool]:
+    """Flags of a usable raw signal (12, T) uV that a report may show: baseline wander, mains, muscle noise.
+
+    ``q_baseline``: slow drift (means over 1 s) beyond 500 uV; ``q_mains``: mains line above 20 uV; ``q_noise``: median
+    absolute second difference at about 125 Hz above 45 uV; drift and noise in the worst of the leads but two.
+    """
+    x, slower = decimate(signal, rate)
+    stretch = max(1, round(slower))
+    usable = x.shape[1] // stretch * stretch
+    drift = np.ptp(x[:, :usable].reshape(12, -1, stretch).mean(axis=2), axis=1)
+    rough = np.median(np.abs(np.diff(x, 2, axis=1)), axis=1)
+    return {
+        "q_baseline": bool(np.sort(drift)[-3] > 500),
+        "q_mains": bool(mains_uv(np.asarray(signal, np.float32), rate, mains_hz) > 20),
+        "q_noise": bool(np.sort(rough)[-3] > 45),
+    }
+
+
+def fingerprint(signal: NDArray[Any]) -> str:
+    """Hash of a signal in whole uV, equal only for exact copies: to find one recording stored under two people."""
+    whole = np.rint(signal).astype("<i4")
+    return hashlib.blake2b(whole.tobytes(), digest_size=12).hexdigest()
