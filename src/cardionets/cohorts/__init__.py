@@ -1,0 +1,124 @@
+"""A centre's own files as one index: a row per ECG, a row per diagnosis code, whatever the layout.
+
+One function per layout (:mod:`ukb`, :mod:`mimic`, :mod:`manifest`, :mod:`wfdb_tree`); nothing here opens a signal or an
+image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from cardionets import phenotypes
+from cardionets.config import Cohort, StudyError
+
+TEXT: Final = ("record", "person", "ecg", "sax", "lax", "sax_mask", "lax_mask", "coded", "subtype", "excluded")
+NUMBERS: Final = ("age", "height_cm", "weight_kg", *phenotypes.NAMES)
+DATES: Final = ("ecg_date", "cmr_date")
+CODE_COLUMNS: Final = ("person", "record", "vocabulary", "code", "date")
+CODED: Final = ("none", "ecg", "full")
+"""What the absence of a code means: nothing known; the ECG's own findings are absent; every disease is absent."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a centre has.
+
+    ``records``: one row per ECG, columns ``TEXT`` (paths relative to the cohort's folder, "" = none; ``excluded`` is a
+    reason or ""), ``sex`` ("F", "M" or NA), ``NUMBERS`` (years, cm, kg, phenotype units; NaN = unknown) and ``DATES``
+    (NaT = unknown). ``codes``: one row per diagnosis, ``CODE_COLUMNS``; ``record`` is "" where the code belongs to the
+    person, and names the ECG where the code is that ECG's own report; vocabularies are "icd10", "icd9" and "snomed".
+    ``notes``: what was ignored or assumed, for the check command.
+    """
+
+    records: pd.DataFrame
+    codes: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def make_index(records: pd.DataFrame, codes: pd.DataFrame | None = None, notes: tuple[str, ...] = ()) -> Index:
+    """Complete both tables to the columns, order and types of :class:`Index`."""
+    columns = {name: _text(records, name) for name in TEXT}
+    columns["coded"] = columns["coded"].where(columns["coded"].isin(CODED), "none")
+    sex = _text(records, "sex").str.upper()
+    columns["sex"] = sex.where(sex.isin(["F", "M"]), None)
+    columns |= {name: pd.to_numeric(_column(records, name, np.nan), errors="coerce").astype(float) for name in NUMBERS}
+    columns |= {name: dates(_column(records, name, None)) for name in DATES}
+    table = pd.DataFrame(columns).reset_index(drop=True)
+    codes = pd.DataFrame(columns=list(CODE_COLUMNS)) if codes is None else codes
+    coded = pd.DataFrame({name: _text(codes, name) for name in CODE_COLUMNS if name != "date"})
+    coded["date"] = dates(_column(codes, "date", None))
+    return Index(table, coded[list(CODE_COLUMNS)].reset_index(drop=True), notes)
+
+
+def _column(frame: pd.DataFrame, name: str, default: object) -> pd.Series:
+    return frame[name] if name in frame else pd.Series([default] * len(frame), index=frame.index, dtype=object)
+
+
+def _text(frame: pd.DataFrame, name: str) -> pd.Series:
+    values = _column(frame, name, "")
+    return values.astype(object).where(values.notna(), "").astype(str).str.strip()
+
+
+def dates(values: pd.Series) -> pd.Series:
+    """Dates in any ISO-like spelling; what is none becomes NaT."""
+    return pd.to_datetime(values, errors="coerce", format="mixed").astype("datetime64[ns]")
+
+
+def read_table(path: Path, source: str, columns: list[str] | None = None) -> pd.DataFrame:
+    """A CSV (or its ``.gz``) as text, every cell as written; ``columns`` must exist. Raises ``StudyError``."""
+    found = path if path.is_file() else path.with_name(path.name + ".gz")
+    if not found.is_file():
+        raise StudyError(f"{source}: {path.name}: the file is missing under {path.parent}; copy it there.")
+    try:
+        table = pd.read_csv(found, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+    except (ValueError, OSError, EOFError, UnicodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StudyError(
+            f"{source}: {path.name}: not a readable CSV file ({reason}); export it again as UTF-8."
+        ) from None
+    missing = [name for name in columns or [] if name not in table]
+    if missing:
+        text = f"{source}: {path.name}: missing columns {', '.join(missing)}; add them, or map them under columns."
+        raise StudyError(f"{text} Found: {', '.join(map(str, table.columns[:20]))}.")
+    return table
+
+
+def index(cohort: Cohort, source: str = "cohorts.yaml") -> Index:
+    """The index of one cohort, exclusions marked. Raises ``StudyError`` naming every fault of its tables."""
+    from cardionets.cohorts import labels, manifest, mimic, ukb, wfdb_tree
+
+    if not cohort.path.is_dir():
+        raise StudyError(f"{source}: path: {cohort.path} is not a folder; correct the path of {cohort.label}.")
+    layouts = {"ukb": ukb.index, "mimic": mimic.index, "manifest": manifest.index, "wfdb": wfdb_tree.index}
+    found = layouts[cohort.layout](cohort)
+    if found.records.empty:
+        raise StudyError(f"{source}: path: no ECG of layout {cohort.layout!r} was found under {cohort.path}.")
+    repeated = found.records["record"][found.records["record"].duplicated()].unique()
+    if len(repeated):
+        names = ", ".join(repeated[:5])
+        raise StudyError(
+            f"{source}: record: {len(repeated)} identifiers stand more than once ({names}); make them unique."
+        )
+    return labels.mark_excluded(found, cohort)
+
+
+def codes_of(
+    person: pd.Series,
+    cells: pd.Series,
+    vocabulary: str,
+    date: pd.Series | None = None,
+    per_record: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Cells of codes joined by ";" as one row per code; ``per_record``: the ECG whose own report the codes are."""
+    table = pd.DataFrame({"person": person, "code": cells.astype(object).where(cells.notna(), "").astype(str)})
+    table["record"] = per_record if per_record is not None else ""
+    table["date"] = date if date is not None else pd.NaT
+    table["vocabulary"] = vocabulary
+    table["code"] = table["code"].str.split(r"[;,\s]+", regex=True)
+    table = table.explode("code")
+    return table[table["code"].fillna("") != ""][list(CODE_COLUMNS)].reset_index(drop=True)

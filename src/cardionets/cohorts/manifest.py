@@ -1,0 +1,73 @@
+"""Layout ``manifest``: a table with one row per ECG, paths relative to the cohort's folder; the guide is docs/site.md.
+
+Columns carry the names of :data:`cardionets.schema.MANIFEST`, UK Biobank phenotype fields (``24100-2.0``), or the
+site's own names mapped in ``cohorts.yaml`` under ``columns`` (our name: theirs). Codes in one cell are joined by ";".
+"""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+import pandas as pd
+
+from cardionets import phenotypes, schema
+from cardionets.cohorts import Index, codes_of, make_index, read_table
+from cardionets.config import Cohort, StudyError
+
+_VOCABULARIES = ("icd10", "icd9", "snomed")
+_FIELDS = {f"{item.field}-{instance}.0": item.name for item in phenotypes.PHENOTYPES for instance in (2, 3)}
+
+
+def _rename(table: pd.DataFrame, cohort: Cohort) -> tuple[pd.DataFrame, list[str]]:
+    known = list(schema.MANIFEST.columns)
+    faults = [
+        f"cohorts.yaml: columns.{ours}: not a column of the contract; choose {', '.join(known[:18])} or a phenotype."
+        for ours in cohort.columns
+        if ours not in known
+    ]
+    faults += [
+        f"cohorts.yaml: columns.{ours}: {cohort.manifest} has no column {theirs!r}; correct the name."
+        for ours, theirs in cohort.columns.items()
+        if theirs not in table
+    ]
+    return table.rename(columns=_FIELDS | {theirs: ours for ours, theirs in cohort.columns.items()}), faults
+
+
+def _typos(table: pd.DataFrame, source: str) -> tuple[list[str], list[str]]:
+    """Unknown columns: those that look like a misspelt missing one are faults, the others are ignored by name."""
+    known = list(schema.MANIFEST.columns)
+    free = [name for name in known if name not in table]
+    faults, ignored = [], []
+    for column in (str(name) for name in table.columns if name not in known):
+        near = difflib.get_close_matches(column.lower(), free, n=1, cutoff=0.75)
+        if near:
+            faults.append(
+                f"{source}: {column}: unknown column, probably {near[0]}; correct the spelling or map it under columns."
+            )
+        else:
+            ignored.append(column)
+    return faults, ignored
+
+
+def _coded(table: pd.DataFrame) -> np.ndarray:
+    """Coded where the column says so; without the column, where a code stands: an empty cell is never a "no"."""
+    if "coded" in table:
+        return np.asarray(pd.to_numeric(table["coded"], errors="coerce") == 1)
+    present = [name for name in _VOCABULARIES if name in table]
+    return np.asarray(table[present].notna().any(axis=1))
+
+
+def index(cohort: Cohort) -> Index:
+    """One row per line of the manifest. Raises one ``StudyError`` with every missing, misspelt or malformed column."""
+    source = f"{cohort.path.name}/{cohort.manifest}"
+    table, faults = _rename(read_table(cohort.path / cohort.manifest, f"cohort {cohort.label}"), cohort)
+    typos, ignored = _typos(table, source)
+    faults += typos + schema.faults(schema.MANIFEST, table, source)
+    if faults:
+        raise StudyError("\n".join(faults))
+    table["coded"] = np.where(_coded(table), "full", "none")
+    present = [name for name in _VOCABULARIES if name in table]
+    codes = [codes_of(table["person"], table[name], name) for name in present]
+    notes = (f"columns ignored: {', '.join(ignored)}",) if ignored else ()
+    return make_index(table, pd.concat(codes, ignore_index=True) if codes else None, notes)

@@ -1,0 +1,61 @@
+"""Layout ``mimic``: MIMIC-IV-ECG (``record_list.csv``, ``files/``) beside the hospital tables of MIMIC-IV (``hosp/``).
+
+Age on the day of the ECG is ``anchor_age`` plus the years since ``anchor_year``; dates are shifted per patient by the
+source, which keeps intervals. A patient without a coded admission has unknown diseases.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cardionets.cohorts import Index, dates, make_index, read_table
+from cardionets.config import Cohort, StudyError
+
+_TABLES = {
+    "record_list.csv": ["subject_id", "study_id", "path"],
+    "hosp/patients.csv": ["subject_id", "gender", "anchor_age", "anchor_year"],
+    "hosp/diagnoses_icd.csv": ["subject_id", "hadm_id", "icd_code", "icd_version"],
+    "hosp/admissions.csv": ["subject_id", "hadm_id", "admittime"],
+}
+
+
+def _tables(cohort: Cohort) -> list[pd.DataFrame]:
+    tables, faults = [], []
+    for name, columns in _TABLES.items():
+        try:
+            tables.append(read_table(cohort.path / name, f"cohort {cohort.label}", columns))
+        except StudyError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise StudyError("\n".join(faults))
+    return tables
+
+
+def _codes(diagnoses: pd.DataFrame, admissions: pd.DataFrame) -> pd.DataFrame:
+    when = dates(admissions.set_index("hadm_id")["admittime"])
+    when = when[~when.index.duplicated()]
+    return pd.DataFrame(
+        {
+            "person": diagnoses["subject_id"],
+            "record": "",
+            "vocabulary": "icd" + diagnoses["icd_version"],
+            "code": diagnoses["icd_code"],
+            "date": diagnoses["hadm_id"].map(when).dt.normalize(),
+        }
+    )
+
+
+def index(cohort: Cohort) -> Index:
+    """One row per line of ``record_list.csv``; codes carry the day of the admission they were given in."""
+    listed, patients, diagnoses, admissions = _tables(cohort)
+    patients = patients.drop_duplicates("subject_id").set_index("subject_id")
+    when = dates(listed["ecg_time"] if "ecg_time" in listed else pd.Series([None] * len(listed)))
+    anchor = patients[["anchor_age", "anchor_year"]].apply(pd.to_numeric, errors="coerce")
+    anchor = anchor.reindex(listed["subject_id"].to_numpy()).reset_index(drop=True)
+    table = pd.DataFrame({"record": listed["study_id"], "person": listed["subject_id"], "ecg_date": when})
+    table["ecg"] = listed["path"].str.removesuffix(".hea") + ".hea"
+    table["age"] = anchor["anchor_age"] + when.dt.year - anchor["anchor_year"]
+    table["sex"] = listed["subject_id"].map(patients["gender"])
+    table["coded"] = np.where(listed["subject_id"].isin(diagnoses["subject_id"]), "full", "none")
+    return make_index(table, _codes(diagnoses, admissions))
