@@ -9,6 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo ok),$(p))))
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
@@ -18,12 +19,13 @@ export PYTHONUNBUFFERED := 1
 help:
 	@sed -n 's/^# //p' Makefile | head -5
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-cpu.lock pyproject.toml
 	@[ -n "$(PYTHON)" ] || { echo "Makefile: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	@echo "Setting up .venv with $(PYTHON) (a few minutes, once)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e .
+	@$(PIP) --require-hashes --no-deps -r requirements-cpu.lock 2>/dev/null || echo "No CPU build of torch in reach: taking the one on PyPI"
+	$(PIP) --require-hashes --no-deps -r requirements.lock
+	$(PIP) --no-build-isolation -e .
 	@touch $(READY)
 
 data: $(READY)
