@@ -58,7 +58,7 @@ def weights(model: nn.Module) -> Tensor:
 
 def run(folder: Path, data: Rows | None = None, settings: TrainSettings = SETTINGS) -> nn.Module:
     model = network()
-    fit(model, data or Rows(), loss, settings, name="toy", folder=folder, seed=3, val=Rows(20, 1))
+    fit(model, Rows() if data is None else data, loss, settings, name="toy", folder=folder, seed=3, val=Rows(20, 1))
     return model
 
 

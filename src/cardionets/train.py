@@ -263,7 +263,7 @@ class _Run:
     def _refuse_non_finite(self, losses: dict[str, Tensor], epoch: int, step: int, lr: float) -> None:
         if torch.isfinite(losses["loss"]):
             return
-        parts = ", ".join(f"{k} {float(v):.3g}" for k, v in losses.items())
+        parts = ", ".join(f"{k} {v.item():.3g}" for k, v in losses.items())
         raise StudyError(
             f"{self.job.name}: the loss is no longer finite at epoch {epoch + 1}, step {step + 1} ({parts}; learning "
             f"rate {lr:.2g}); lower train.lr, lengthen train.warmup or set train.precision to fp32 in the preset."
