@@ -55,9 +55,7 @@ def test_only_the_runner_knows_papermill() -> None:
 
 def test_nothing_unpickles_or_evaluates() -> None:
     for path in LIBRARY.rglob("*.py"):
-        calls = {
-            ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
-        }
+        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
         assert not calls & {"eval", "exec", "pickle.load", "pickle.loads", "joblib.load"}, path
         assert "allow_pickle=True" not in path.read_text(), path
 
@@ -80,7 +78,8 @@ def test_notebook_form(path: Path) -> None:
 def test_notebook_pair_agrees_and_is_stripped(path: Path) -> None:
     pair = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
     text = jupytext.read(path)
-    assert [c.source for c in pair.cells] == [c.source for c in text.cells], f"run: jupytext --sync notebooks/{path.name}"
+    same = [c.source for c in pair.cells] == [c.source for c in text.cells]
+    assert same, f"run: jupytext --sync notebooks/{path.name}"
     assert not any(c.get("outputs") or c.get("execution_count") for c in pair.cells), "run: nbstripout"
 
 

@@ -75,7 +75,7 @@ def test_a_failing_cell_is_shown_and_nothing_is_published(notebook: NotebookWrit
     [
         ("# %%\nx = 1\n", "expected one cell tagged 'parameters', found 0"),
         ('# %% tags=["parameters"]\nx = open("f")\n', "not a plain literal"),
-        ('# %% tags=["parameters"]\nimport os\n', "not a plain"),
+        ('# %% tags=["parameters"]\nimport os\n', "no plain"),
     ],
 )
 def test_parameters_cell_holds_literals_only(notebook: NotebookWriter, text: str, match: str) -> None:

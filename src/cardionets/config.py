@@ -1,6 +1,6 @@
 """The study's settings: ``params.yaml``, ``presets/<preset>.yaml`` and ``cohorts.yaml``, checked all at once.
 
-Every block is a frozen pydantic model that refuses unknown keys, so a typo is an error that names file, field and remedy.
+Every block is a frozen pydantic model that refuses unknown keys: a typo is an error that names file, field and remedy.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield aside
         if aside.is_dir():
             _remove(target)
-        os.replace(aside, target)
+        aside.replace(target)
     finally:
         _remove(aside)
 

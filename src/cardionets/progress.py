@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -19,7 +19,7 @@ def clock(seconds: float) -> str:
 
 def track(items: Iterable[Item], label: str, total: int | None = None, every: float = 5.0) -> Iterator[Item]:
     """Yield ``items``; every ``every`` seconds print how many are done, the rate and the time left."""
-    total = total if total is not None else len(items) if hasattr(items, "__len__") else None
+    total = total if total is not None else len(items) if isinstance(items, Sized) else None
     start = last = time.monotonic()
     done = 0
     for done, item in enumerate(items, 1):

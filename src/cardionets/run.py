@@ -1,7 +1,7 @@
 """Run one notebook as one stage: strict parameters, live output, scrubbed and byte-stable results.
 
-The only module that knows papermill. A notebook lives in ``notebooks/<stage>.py`` (percent format); its paired ``.ipynb``
-is for people. Results go to ``reports/<cohort>/<stage>/``; the state of the run, also of a failed one, to
+The only module that knows papermill. A notebook lives in ``notebooks/<stage>.py`` (percent format); its paired
+``.ipynb`` is for people. Results go to ``reports/<cohort>/<stage>/``; the state of the run, also of a failed one, to
 ``logs/<cohort>/<stage>/status.json``.
 """
 
@@ -27,7 +27,7 @@ from cardionets.config import Study, StudyError
 from cardionets.files import atomic_path
 from cardionets.progress import clock
 
-Notebook = nbformat.NotebookNode
+Notebook = Any  # an nbformat.NotebookNode: a dictionary whose keys are attributes
 STUDY = "study"
 OUT_VARIABLE = "CARDIONETS_OUT"
 
@@ -44,7 +44,7 @@ def load(study: Study, stage: str) -> Notebook:
 def _parameters_cell(notebook: Notebook, stage: str) -> Notebook:
     cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
-        raise StudyError(f"notebooks/{stage}.py: expected one cell tagged 'parameters', found {len(cells)}; tag exactly one.")
+        raise StudyError(f"notebooks/{stage}.py: expected one cell tagged 'parameters', found {len(cells)}; tag one.")
     return cells[0]
 
 
@@ -53,13 +53,14 @@ def defaults(notebook: Notebook, stage: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for node in ast.parse(_parameters_cell(notebook, stage).source).body:
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(
-                target=ast.Name(id=name), value=ast.expr() as value
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
             ):
                 found[name] = _literal(value, stage)
             case _:
                 raise StudyError(
-                    f"notebooks/{stage}.py: parameters: line {node.lineno} is not a plain `name = literal`; write it as one."
+                    f"notebooks/{stage}.py: parameters: line {node.lineno} is no plain `name = literal`; make it one."
                 )
     return found
 
@@ -135,7 +136,7 @@ def _own_kernel() -> Iterator[None]:
 
 
 def scrub(notebook: Notebook, root: Path) -> Notebook:
-    """Remove what differs between two equal runs (times, random cell ids, machine paths) so that the bytes are equal."""
+    """Remove what differs between two equal runs: times, random cell ids, machine paths."""
     notebook.metadata = nbformat.from_dict({"language_info": {"name": "python"}, "kernelspec": _kernelspec()})
     for position, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{position:03d}"
@@ -177,7 +178,8 @@ def _failure(notebook: Notebook) -> str:
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback[-3:]))
-                return f"{cell.source.strip()}\n\n{output.ename}: {output.evalue}\n{trace if output.ename != 'StudyError' else ''}"
+                shown = "" if output.ename == "StudyError" else trace
+                return f"{cell.source.strip()}\n\n{output.ename}: {output.evalue}\n{shown}"
     return "the kernel died before any cell failed (out of memory, or killed)"
 
 
@@ -225,10 +227,10 @@ def run(stage: str, cohort: str | None = None, parameters: Mapping[str, Any] | N
         aside.mkdir(parents=True)
         try:
             executed = _execute(notebook, values, aside, study.root)
-        except _CellFailed as failed:
+        except _CellError as failed:
             nbformat.write(failed.notebook, logs / f"{stage}.failed.ipynb")
             status.write("failed", error=str(failed))
-            raise StudyError(f"notebooks/{stage}.py: a cell failed; mend its cause and run again.\n\n{failed}") from None
+            raise StudyError(f"notebooks/{stage}.py: a cell failed; mend its cause, run again.\n\n{failed}") from None
         scrub(executed, study.root)
         nbformat.write(executed, aside / f"{stage}.ipynb")
         (aside / f"{stage}.html").write_text(to_html(executed, f"{cohort or STUDY} {stage}"), encoding="utf-8")
@@ -237,7 +239,7 @@ def run(stage: str, cohort: str | None = None, parameters: Mapping[str, Any] | N
     return target
 
 
-class _CellFailed(Exception):
+class _CellError(Exception):
     def __init__(self, notebook: Notebook) -> None:
         super().__init__(_failure(notebook))
         self.notebook = notebook
@@ -267,7 +269,7 @@ def _execute(notebook: Notebook, values: Mapping[str, Any], out: Path, root: Pat
             )
         return nbformat.read(result, as_version=4)
     except PapermillExecutionError:
-        raise _CellFailed(nbformat.read(result, as_version=4)) from None
+        raise _CellError(nbformat.read(result, as_version=4)) from None
     finally:
         os.environ.pop(OUT_VARIABLE, None)
         source.unlink(missing_ok=True)
