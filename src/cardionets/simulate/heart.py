@@ -20,6 +20,14 @@ from cardionets.simulate.anatomy import Array, Columns
 
 COVARIATES: Final = ("sex", "age", "height_cm", "weight_kg", "bsa", "rate_bpm")
 STATES: Final = ("rhythm", "conduction", "infarct", "infarct_extent", "subtype", "lv_load", "rv_load", "fibrosis")
+VARIATION: Final = tuple(
+    f"var_{name}"
+    for name in (
+        *("gain", "axis", "azimuth", "width", "septal", "apical", "free_wall", "basal", "terminal", "rv", "late"),
+        *("notch_x", "notch_y", "notch_z", "p_length", "p_right", "p_left"),
+        *("st", "strain", "t_gain", "t_x", "t_y", "t_z", "t_width"),
+    )
+)
 ELECTRICAL: Final = ("pr_ms", "qrs_ms", "qt_ms", "heart_azimuth_deg", "heart_elevation_deg", "torso_gain")
 
 
@@ -77,7 +85,8 @@ def sample(n: int, mix: CaseMix, rng: np.random.Generator) -> pd.DataFrame:
     """Draw ``n`` latent hearts of the given case mix.
 
     Returns one row per person: covariates (y, cm, kg, m2, beats/min), states, the 82 true phenotypes in the units of
-    :mod:`cardionets.phenotypes`, intervals (ms), anatomical axis (degrees), torso gain, and one bool per disease.
+    :mod:`cardionets.phenotypes`, intervals (ms), anatomical axis (degrees), torso gain, one bool per
+    disease, and ``var_*``: standard normal differences between people's electricity that no phenotype shares.
     """
     if n < 1:
         raise StudyError(f"simulate: people: at least one person is needed, {n} were asked for; raise the number.")
@@ -89,7 +98,8 @@ def sample(n: int, mix: CaseMix, rng: np.random.Generator) -> pd.DataFrame:
     people |= _electrical(people, rng)
     people |= _diagnoses(people, mix, rng)
     people["sex"] = np.where(people["male"], "M", "F").astype(object)
-    order = [*COVARIATES, *STATES, *phenotypes.NAMES, *ELECTRICAL, *diseases.NAMES]
+    people |= {name: rng.standard_normal(n) for name in VARIATION}
+    order = [*COVARIATES, *STATES, *phenotypes.NAMES, *ELECTRICAL, *diseases.NAMES, *VARIATION]
     return pd.DataFrame({name: people[name] for name in order})
 
 
