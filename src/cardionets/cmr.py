@@ -28,6 +28,8 @@ LV, MYO, RV, LA, RA = 1, 2, 3, 4, 5
 MIN_FRAMES: Final = 4
 WINDOW: Final = (1.0, 99.5)
 """Percentiles of the resampled cine that become 0 and 255."""
+TOWARDS_APEX_MM: Final = {"sax": 0.0, "4ch": 8.0}
+"""The veins behind the atria move too and draw the centre of a four-chamber view, apex up, towards the base."""
 
 
 def _patient_axes() -> dict[str, NDArray[np.float64]]:
@@ -147,14 +149,19 @@ def canonical_turn(cine: Cine) -> Turn:
 
 
 def heart_centre(cine: Cine, mask: NDArray[Any] | None = None) -> tuple[float, float]:
-    """Centre of the heart (row, column) in pixels of the cine.
+    """Centre of the heart (row, column) in pixels of the cine, which must be canonical (see :func:`canonical_turn`).
 
-    With ``mask`` (frame, H, W) the centroid of all that is labelled in frame 0; else the mode of the motion.
+    With ``mask`` (frame, H, W) the centroid of all that is labelled in frame 0; else found by its motion.
     """
     if mask is not None and mask[0].any():
         row, col = ndimage.center_of_mass(_matching(cine, mask)[0] > 0)
         return float(row), float(col)
-    return motion_centre(motion_map(cine.frames, cine.phases, cine.spacing_mm), cine.spacing_mm)
+    return _moving_centre(cine)
+
+
+def _moving_centre(cine: Cine) -> tuple[float, float]:
+    row, col = motion_centre(motion_map(cine.frames, cine.phases, cine.spacing_mm), cine.spacing_mm)
+    return row - TOWARDS_APEX_MM[cine.view] / cine.spacing_mm[0], col
 
 
 def end_diastole(cine: Cine) -> int:
@@ -175,9 +182,8 @@ def place(cine: Cine, mask: NDArray[Any] | None = None) -> Placement:
     """Find turn, centre and end-diastole of a cine; ``mask`` (frame, H, W), where given, settles the centre."""
     turn = canonical_turn(cine)
     turned = turn.cine(cine)
-    motion = motion_map(turned.frames, turned.phases, turned.spacing_mm)
-    centre = motion_centre(motion, turned.spacing_mm)
-    start = fullest_frame(turned.frames, motion, centre, turned.spacing_mm)
+    centre = _moving_centre(turned)
+    start = fullest_frame(turned.frames, centre, turned.spacing_mm)
     if mask is not None:
         centre = heart_centre(turned, turn.pixels(_matching(cine, mask)))
     return Placement(turn, centre, start)
@@ -219,8 +225,12 @@ def axis_weights(positions: NDArray[np.float64], length: int, step: float) -> Fl
     The widening averages what a coarser grid cannot show. Positions outside the image get nothing: they stay black.
     """
     width = max(step, 1.0)
-    weights = np.clip(1 - np.abs(positions[:, None] - np.arange(length)) / width, 0, None) / width
-    return weights.astype(np.float32)
+    margin = int(np.ceil(width))
+    pixels = np.arange(-2 * margin, length + 2 * margin)
+    near = np.clip(positions, -margin, length - 1 + margin)
+    weights = np.clip(1 - np.abs(near[:, None] - pixels) / width, 0, None)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights[:, 2 * margin : -2 * margin].astype(np.float32)
 
 
 def to_grid(cine: Cine, grid: Grid, placement: Placement | None = None) -> NDArray[np.uint8]:

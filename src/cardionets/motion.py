@@ -13,6 +13,9 @@ Float = NDArray[np.float32]
 SMOOTHING_MM: Final = 4.0
 SEARCH_MM: Final = (60.0,) * 3 + (35.0,) * 5
 """Widths of the windows of the mean shift: first the whole chest, then one heart."""
+HEART_MM: Final = 40.0
+REACH_MM: Final = 2 * HEART_MM
+MIN_SKEWNESS: Final = 0.2
 
 
 def motion_map(frames: NDArray[Any], phases: NDArray[np.float64], spacing_mm: tuple[float, float]) -> Float:
@@ -39,12 +42,8 @@ def _window(motion: Float, centre: tuple[float, float], width_mm: float, spacing
     return window
 
 
-def motion_centre(motion: Float, spacing_mm: tuple[float, float]) -> tuple[float, float]:
-    """Mode (row, column) of a motion map (H, W), by mean shift from the middle of the image.
-
-    Only motion above the map's 70th percentile counts, and no pixel more than the 99.5th, so that one bright vessel or
-    an artefact at the edge does not decide.
-    """
+def _mode(motion: Float, spacing_mm: tuple[float, float]) -> tuple[float, float]:
+    """Where most of the motion is (row, column), by mean shift from the middle of the image."""
     floor, ceiling = np.percentile(motion, (70, 99.5))
     weight = np.clip(motion, floor, ceiling) - floor
     rows, cols = weight.shape
@@ -58,18 +57,58 @@ def motion_centre(motion: Float, spacing_mm: tuple[float, float]) -> tuple[float
     return centre
 
 
-def fullest_frame(
-    frames: NDArray[Any], motion: Float, centre: tuple[float, float], spacing_mm: tuple[float, float]
-) -> int:
-    """Index of end-diastole: 0 by the convention of the trigger, unless the motion proves otherwise.
+def motion_centre(motion: Float, spacing_mm: tuple[float, float]) -> tuple[float, float]:
+    """Centroid (row, column) of the largest connected region that moves, around the mode of a motion map (H, W).
 
-    Blood is bright in a cine, so the light within the moving heart follows the size of its chambers. Frame 0 stands
-    unless its light, smoothed to three harmonics, is less than half way from the least to the most of the cycle; then
-    the frame of most light is taken.
+    The region is what reaches a fifth of the strongest motion, so that a bright vessel counts no more than a dim apex.
+    """
+    mode = _mode(motion, spacing_mm)
+    near = motion * _window(motion, mode, REACH_MM, spacing_mm)
+    regions, count = ndimage.label(near > 0.2 * np.percentile(near, 99.5))
+    if count == 0:
+        return mode
+    sizes = np.bincount(regions.ravel())
+    rows, cols = np.nonzero(regions == sizes[1:].argmax() + 1)
+    return float(rows.mean()), float(cols.mean())
+
+
+def contraction(frames: NDArray[Any], centre: tuple[float, float], spacing_mm: tuple[float, float]) -> Float:
+    """First principal component over time of the region around the heart, smoothed to four harmonics: (frame,), mean 0.
+
+    Every second pixel is enough. The heart goes one way and back once per beat, so this is how far it has contracted,
+    up to its sign.
     """
     count = len(frames)
-    weight = motion * _window(motion, centre, 30.0, spacing_mm)
-    spectrum = np.fft.rfft(frames.reshape(count, -1).astype(np.float32) @ weight.ravel())
-    spectrum[4:] = 0
-    light = np.fft.irfft(spectrum, n=count)
-    return 0 if light[0] >= (light.min() + light.max()) / 2 else int(light.argmax())
+    near = tuple(slice(max(round(c - REACH_MM / s), 0), round(c + REACH_MM / s)) for c, s in zip(centre, spacing_mm))
+    region = frames[:, *near][:, ::2, ::2].astype(np.float32)
+    inside = tuple((c - part.start) / 2 for c, part in zip(centre, near))
+    spacing = (2 * spacing_mm[0], 2 * spacing_mm[1])
+    region -= region.mean(axis=0)
+    region *= _window(region[0], (inside[0], inside[1]), HEART_MM, spacing)
+    # (frame, H * W) -> (frame, frame)
+    flat = region.reshape(count, -1)
+    spectrum = np.fft.rfft(np.linalg.eigh(flat @ flat.T)[1][:, -1])
+    spectrum[0], spectrum[5:] = 0, 0
+    return np.asarray(np.fft.irfft(spectrum, n=count), dtype=np.float32)
+
+
+def fullest_frame(frames: NDArray[Any], centre: tuple[float, float], spacing_mm: tuple[float, float]) -> int:
+    """Index of end-diastole: 0 by the convention of the trigger, unless the motion proves otherwise.
+
+    A heart rests in diastole and only passes through systole: over the frames, contraction is skewed towards its
+    systolic end. Frame 0 stands where it lies on the diastolic half, or where the skewness is below 0.2 and proves
+    nothing; else end-diastole is the last rise before systole.
+    """
+    path = contraction(frames, centre, spacing_mm)
+    spread = float(path.std())
+    skewness = float((path**3).mean()) / spread**3 if spread > 0 else 0.0
+    if abs(skewness) < MIN_SKEWNESS:
+        return 0
+    filling = -path * np.sign(skewness)
+    half = (filling.min() + filling.max()) / 2
+    if filling[0] >= half:
+        return 0
+    # Backwards from end-systole, frame after frame, to the top of the first rise above half.
+    before = np.roll(filling, -int(filling.argmin()) - 1)[::-1]
+    top = next(i for i in range(len(before) - 1) if before[i] >= half and before[i + 1] <= before[i])
+    return (int(filling.argmin()) - top) % len(filling)
