@@ -1,0 +1,171 @@
+"""CMR encoders, one per view: a ViT that reads a cine's frames as channels, pre-trained by masking and contrast.
+
+Frames as channels follow the study's first version (50 frames = 50 channels of a 2-D network); masking follows He et
+al. 2022 (arXiv 2111.06377); the contrast pulls the short-axis and four-chamber cines of one heart together (van den
+Oord et al. 2018, arXiv 1807.03748), which keeps what both views share: the heart, not the scanner.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from cardionets.config import Settings
+from cardionets.device import Draw, gather_rows, rank, world
+from cardionets.models.layers import Transformer, initialise, keep_visible, put_tokens, sine_positions_2d, take_tokens
+from cardionets.train import Batch, TrainSettings
+
+VIEWS = ("sax", "4ch")
+
+
+class CmrSettings(Settings):
+    """Sizes of one view's encoder."""
+
+    frames: int = Field(gt=1)  # frames of a cine, the network's input channels
+    size: int = Field(gt=7)  # pixels after the crop
+    patch: int = Field(gt=0)  # pixels: about a wall's thickness, so that a token sees the wall move through it
+    dim: int = Field(gt=0)
+    depth: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> CmrSettings:
+        if self.size % self.patch:
+            raise ValueError("patch must divide size")
+        if self.dim % self.heads or self.dim % 4:
+            raise ValueError("dim must be a multiple of heads and of 4")
+        return self
+
+    @property
+    def side(self) -> int:
+        """Patches along one edge."""
+        return self.size // self.patch
+
+
+class CmrMaeSettings(Settings):
+    """Pre-training of both CMR encoders."""
+
+    encoder: CmrSettings
+    decoder_dim: int = Field(gt=0)
+    decoder_depth: int = Field(gt=0)
+    decoder_heads: int = Field(gt=0)
+    mask: float = Field(gt=0, lt=1)
+    contrast_dim: int = Field(gt=0)
+    contrast_weight: float = Field(ge=0)  # 0 = masked pre-training alone
+    temperature: float = Field(default=0.1, gt=0)  # as in the study's alignment
+    gain: float = Field(default=0.0, ge=0, lt=1)  # random brightness: coils and windows differ between scanners
+    shift: int = Field(default=0, ge=0)  # random displacement in pixels: planning differs between operators
+    train: TrainSettings
+
+
+class CmrEncoder(nn.Module):
+    """ViT over one view: (b, frame, H, W) uint8 -> tokens (b, n, dim) -> embedding (b, dim)."""
+
+    def __init__(self, settings: CmrSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.embed = nn.Linear(settings.frames * settings.patch**2, settings.dim)
+        self.register_buffer(
+            "position", sine_positions_2d(settings.side, settings.side, settings.dim), persistent=False
+        )
+        self.trunk = Transformer(settings.dim, settings.depth, settings.heads, settings.mlp_ratio)
+        self.apply(initialise)
+
+    @staticmethod
+    def scaled(cine: Tensor) -> Tensor:
+        """uint8 -> about [-1, 1]."""
+        return cine.float() / 127.5 - 1
+
+    def patches(self, x: Tensor) -> Tensor:
+        """(b, frame, H, W) -> (b, n, frame * patch * patch), row by row."""
+        p = self.settings.patch
+        return rearrange(x, "b f (h p) (w q) -> b (h w) (f p q)", p=p, q=p)
+
+    def encode(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Scaled cine (b, frame, H, W) -> encoded tokens (b, n, dim), or those at ``visible`` (b, k) only."""
+        tokens: Tensor = self.embed(self.patches(x)) + self.get_buffer("position")
+        encoded: Tensor = self.trunk(tokens if visible is None else take_tokens(tokens, visible))
+        return encoded
+
+    def forward(self, cine: Tensor) -> Tensor:
+        """uint8 cine (b, frame, H, W) -> embedding (b, dim): the mean of all encoded tokens."""
+        return self.encode(self.scaled(cine)).mean(1)
+
+
+class CmrMae(nn.Module):
+    """Per view an encoder, a narrow decoder and a projection for the contrast."""
+
+    def __init__(self, settings: CmrMaeSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        s, narrow = settings.encoder, settings.decoder_dim
+        self.encoders = nn.ModuleDict({view: CmrEncoder(s) for view in VIEWS})
+        self.narrow = nn.ModuleDict({view: nn.Linear(s.dim, narrow) for view in VIEWS})
+        self.decoders = nn.ModuleDict(
+            {view: Transformer(narrow, settings.decoder_depth, settings.decoder_heads) for view in VIEWS}
+        )
+        self.heads = nn.ModuleDict({view: nn.Linear(narrow, s.frames * s.patch**2) for view in VIEWS})
+        self.project = nn.ModuleDict({view: nn.Linear(s.dim, settings.contrast_dim) for view in VIEWS})
+        self.hidden = nn.Parameter(torch.zeros(narrow))
+        self.register_buffer("decoder_position", sine_positions_2d(s.side, s.side, narrow), persistent=False)
+
+    def view_loss(self, view: str, cine: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Error of one view's hidden patches, and its projected embedding (b, contrast_dim)."""
+        s = self.settings
+        encoder = self.encoders[view]
+        assert isinstance(encoder, CmrEncoder)
+        count = s.encoder.side**2
+        visible, hidden = keep_visible(draw.uniform(len(cine), count), max(1, round(count * (1 - s.mask))))
+        encoded = encoder.encode(cine, visible)  # (b, k, dim)
+        tokens = put_tokens(self.narrow[view](encoded), visible, self.hidden, count)
+        rebuilt = self.heads[view](self.decoders[view](tokens + self.get_buffer("decoder_position")))
+        error = (rebuilt - encoder.patches(cine)).square().mean(-1)  # (b, n)
+        return (error * hidden).sum() / hidden.sum(), self.project[view](encoded.mean(1))
+
+
+def cmr_mae_loss(model: CmrMae, batch: Batch, draw: Draw) -> dict[str, Tensor]:
+    """Masked reconstruction of both views and their contrast; ``batch``: sax and 4ch, uint8 (b, frame, H, W)."""
+    s = model.settings
+    errors, projected = {}, []
+    for view in VIEWS:
+        cine = augment_cine(CmrEncoder.scaled(batch[view]), s.encoder.size, s.shift, s.gain, draw)
+        errors[view], z = model.view_loss(view, cine, draw)
+        projected.append(z)
+    contrast, hits = info_nce(projected[0], projected[1], s.temperature)
+    loss = errors["sax"] + errors["4ch"] + s.contrast_weight * contrast
+    return {"loss": loss, **errors, "contrast": contrast, "hits": hits}
+
+
+def info_nce(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Symmetric InfoNCE of paired rows (n, d) and the share of rows whose partner ranks first.
+
+    Every process contrasts its own rows with the rows of all processes.
+    """
+    a, b = F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1)
+    every_a, every_b = gather_rows(a), gather_rows(b)
+    label = torch.arange(len(a), device=a.device) + (rank() * len(a) if world() > 1 else 0)
+    forth, back = a @ every_b.T / temperature, b @ every_a.T / temperature  # (n, world * n)
+    hits = (forth.argmax(1) == label).float().mean()
+    return (F.cross_entropy(forth, label) + F.cross_entropy(back, label)) / 2, hits
+
+
+def augment_cine(x: Tensor, size: int, shift: int, gain: float, draw: Draw) -> Tensor:
+    """Random displacement and brightness per cine, (b, frame, H, W) -> (b, frame, size, size), batched on the device.
+
+    A record larger than ``size`` is cropped about its centre; displacement repeats the border.
+    """
+    margin = (x.shape[-1] - size) // 2
+    x = x[..., margin : margin + size, margin : margin + size]
+    if shift:
+        offset = draw.integers(-shift, shift + 1, len(x), 2)
+        steps = torch.arange(size, device=x.device)
+        down = (steps + offset[:, :1]).clamp(0, size - 1)[:, None, :, None]  # (b, 1, H, 1)
+        across = (steps + offset[:, 1:]).clamp(0, size - 1)[:, None, None, :]
+        x = x.gather(2, down.expand_as(x)).gather(3, across.expand_as(x))
+    if gain:
+        x = (x + 1) * (1 + gain * (2 * draw.uniform(len(x), 1, 1, 1) - 1)) - 1
+    return x

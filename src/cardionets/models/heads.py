@@ -1,0 +1,238 @@
+"""Linear heads in closed form: ridge for phenotypes, penalised logistic regression for diseases.
+
+Both work in the principal directions of standardised features, so that one decomposition serves every target and
+penalty. Penalties are chosen per target on validation people only. A target that cannot be fitted (no value, constant,
+one class) is left out with a sentence, and the others go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from cardionets.config import Settings
+
+Array = NDArray[np.float64]
+EM_STEPS = 30
+NEWTON_STEPS = 25
+
+
+class HeadSettings(Settings):
+    """How heads are fitted on frozen features."""
+
+    ridge: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # per training row
+    logistic: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # per training row
+    components: int = Field(
+        default=128, gt=0
+    )  # principal directions a logistic head may use: rare diseases overfit more
+    class_weight: Literal["natural", "balanced"] = "natural"  # natural keeps probabilities calibrated
+    min_labels: int = Field(default=10, ge=2)  # fewer known values than this teach nothing
+    min_cases: int = Field(default=3, ge=1)  # fewer people of either class than this teach nothing
+
+
+class LinearHead(nn.Module):
+    """Standardise, multiply, add: (n, p) features -> (n, k) phenotypes in their units or disease probabilities."""
+
+    def __init__(self, features: int, targets: int, logistic: bool) -> None:
+        super().__init__()
+        self.logistic = logistic
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("weight", torch.zeros(features, targets))
+        self.register_buffer("bias", torch.zeros(targets))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Predictions (n, k); NaN for targets that could not be fitted."""
+        x = (features - self.get_buffer("centre")) / self.get_buffer("scale")
+        y = x @ self.get_buffer("weight") + self.get_buffer("bias")
+        return y.sigmoid() if self.logistic else y
+
+
+@dataclass
+class Fit:
+    """A fitted head, the penalty chosen per target (NaN where none), and a sentence per target left out."""
+
+    head: LinearHead
+    penalty: Array
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Principal directions of training features, standardised: z = ((x - centre) / scale) @ directions."""
+
+    centre: Array
+    scale: Array
+    directions: Array  # (p, r)
+    power: Array  # (r,) sum of squares of each component over training rows
+
+    @classmethod
+    def of(cls, x: NDArray[Any]) -> Basis:
+        """Decompose (n, p) through the smaller of its two Gram matrices."""
+        x = np.asarray(x, np.float64)
+        centre, scale = x.mean(0), x.std(0)
+        scale = np.where(scale > 1e-9, scale, 1.0)
+        z = (x - centre) / scale
+        n, p = z.shape
+        values, vectors = np.linalg.eigh(z @ z.T if n < p else z.T @ z)
+        keep = values > 1e-8 * max(float(values.max()), 1e-12)
+        values, vectors = values[keep][::-1], vectors[:, keep][:, ::-1]
+        directions = z.T @ vectors / np.sqrt(values) if n < p else vectors
+        return cls(centre, scale, directions, values)
+
+    def transform(self, x: NDArray[Any]) -> Array:
+        """Components (n, r) of features (n, p)."""
+        z: Array = ((np.asarray(x, np.float64) - self.centre) / self.scale) @ self.directions
+        return z
+
+    def head(self, weight: Array, bias: Array, logistic: bool) -> LinearHead:
+        """Head from weights on components (r, k)."""
+        head = LinearHead(len(self.centre), weight.shape[1], logistic)
+        values = {"centre": self.centre, "scale": self.scale, "weight": self.directions @ weight, "bias": bias}
+        head.load_state_dict({k: torch.from_numpy(np.asarray(v, np.float32)) for k, v in values.items()})
+        return head
+
+
+def fit_ridge(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    x_val: NDArray[Any],
+    y_val: NDArray[Any],
+    names: tuple[str, ...],
+    settings: HeadSettings,
+    basis: Basis | None = None,
+) -> Fit:
+    """Ridge from features (n, p) to phenotypes (n, k), NaN = missing, in the phenotypes' own units.
+
+    Missing values are filled with the current prediction until nothing changes (EM): the fixed point is the ridge
+    solution on the known values alone, for all targets with one decomposition. ``basis`` of the same ``x`` saves time.
+    """
+    basis = basis or Basis.of(x)
+    y, y_val = np.asarray(y, np.float64), np.asarray(y_val, np.float64)
+    mean, sd, notes = _target_scale(y, names, settings)
+    z, z_val = basis.transform(x), basis.transform(x_val)
+    target, target_val = (y - mean) / sd, (y_val - mean) / sd
+    best = np.full(len(names), np.inf)
+    weight, bias = np.zeros((z.shape[1], len(names))), np.zeros(len(names))
+    penalty = np.full(len(names), np.nan)
+    for alpha in sorted(settings.ridge, reverse=True):
+        w, b = _masked_ridge(z, target, basis.power, alpha * len(z))
+        error = _known_mean(np.square(z_val @ w + b - target_val))
+        better = error < best
+        weight[:, better], bias[better], best[better], penalty[better] = w[:, better], b[better], error[better], alpha
+    return Fit(basis.head(weight * np.nan_to_num(sd), bias * np.nan_to_num(sd) + mean, logistic=False), penalty, notes)
+
+
+def _target_scale(y: Array, names: tuple[str, ...], settings: HeadSettings) -> tuple[Array, Array, list[str]]:
+    """Mean and SD of known training values; NaN SD, and a sentence, for targets that cannot be fitted."""
+    known = np.isfinite(y).sum(0)
+    filled = np.where(np.isfinite(y), y, 0.0)
+    mean = np.where(known > 0, filled.sum(0) / np.maximum(known, 1), np.nan)
+    sd = np.sqrt(_known_mean(np.square(y - mean)))
+    notes = []
+    for i, name in enumerate(names):
+        if known[i] < settings.min_labels:
+            notes.append(f"{name}: only {known[i]} training people have a value; left out.")
+            mean[i] = sd[i] = np.nan
+        elif sd[i] <= 1e-9 * max(1.0, abs(mean[i])):
+            notes.append(f"{name}: constant ({mean[i]:g}) in all training people; the constant is predicted.")
+            sd[i] = np.nan
+    return mean, sd, notes
+
+
+def _masked_ridge(z: Array, target: Array, power: Array, alpha: float) -> tuple[Array, Array]:
+    known = np.isfinite(target)
+    filled = np.where(known, target, 0.0)
+    usable = known.any(0)
+    weight, bias = np.zeros((z.shape[1], target.shape[1])), np.zeros(target.shape[1])
+    for _ in range(EM_STEPS if not known[:, usable].all() else 1):
+        bias = filled.mean(0)
+        weight = z.T @ (filled - bias) / (power + alpha)[:, None]
+        predicted = z @ weight + bias
+        change = float(np.abs(np.where(known, 0.0, predicted - filled)).max(initial=0.0, where=usable))
+        filled = np.where(known, target, predicted)
+        if change < 1e-4:
+            break
+    return np.where(usable, weight, 0.0), np.where(usable, bias, 0.0)
+
+
+def _known_mean(values: Array) -> Array:
+    """Column means over finite values; inf-free: 0 where no value is known, so that the strongest penalty wins."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(0)
+    return np.asarray(total / np.maximum(known.sum(0), 1))
+
+
+def fit_logistic(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    x_val: NDArray[Any],
+    y_val: NDArray[Any],
+    names: tuple[str, ...],
+    settings: HeadSettings,
+    basis: Basis | None = None,
+) -> Fit:
+    """Penalised logistic regression from features (n, p) to diseases (n, k) in {0, 1, NaN = unknown}."""
+    basis = basis or Basis.of(x)
+    z, z_val = (basis.transform(part)[:, : settings.components] for part in (x, x_val))
+    spread = np.maximum(z.std(0), 1e-12).max()
+    weight, bias = np.zeros((basis.directions.shape[1], len(names))), np.full(len(names), np.nan)
+    penalty, notes = np.full(len(names), np.nan), []
+    for i, name in enumerate(names):
+        label, label_val = np.asarray(y[:, i], np.float64), np.asarray(y_val[:, i], np.float64)
+        cases, controls = int((label == 1).sum()), int((label == 0).sum())
+        if min(cases, controls) < settings.min_cases:
+            notes.append(f"{name}: {cases} cases and {controls} controls among training people; left out.")
+            continue
+        w, b, penalty[i] = _choose_logistic(z / spread, label, z_val / spread, label_val, settings)
+        weight[: len(w), i], bias[i] = w / spread, b
+    return Fit(basis.head(weight, bias, logistic=True), penalty, notes)
+
+
+def _choose_logistic(
+    z: Array, label: Array, z_val: Array, label_val: Array, settings: HeadSettings
+) -> tuple[Array, float, float]:
+    rows, rows_val = np.isfinite(label), np.isfinite(label_val)
+    z, label, z_val, label_val = z[rows], label[rows], z_val[rows_val], label_val[rows_val]
+    weights = _class_weights(label, settings.class_weight)
+    beta = np.zeros(z.shape[1] + 1)
+    best, chosen, kept = np.inf, np.nan, beta
+    for penalty in sorted(settings.logistic, reverse=True):
+        beta = _newton(z, label, weights, penalty * len(z), beta)
+        loss = _log_loss(z_val @ beta[:-1] + beta[-1], label_val) if len(z_val) else 0.0
+        if loss < best:
+            best, chosen, kept = loss, penalty, beta
+    return kept[:-1], float(kept[-1]), chosen
+
+
+def _class_weights(label: Array, kind: str) -> Array:
+    if kind == "natural":
+        return np.ones(len(label))
+    share = label.mean()
+    return np.asarray(np.where(label == 1, 0.5 / share, 0.5 / (1 - share)))
+
+
+def _newton(z: Array, label: Array, weights: Array, penalty: float, beta: Array) -> Array:
+    """Penalised maximum likelihood by iteratively reweighted least squares; the intercept is free."""
+    design = np.column_stack([z, np.ones(len(z))])  # (n, r + 1)
+    ridge = np.full(design.shape[1], penalty)
+    ridge[-1] = 1e-9
+    for _ in range(NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        curvature = np.maximum(weights * p * (1 - p), 1e-9)
+        slope = design.T @ (weights * (label - p)) - ridge * beta
+        step = np.linalg.solve((design.T * curvature) @ design + np.diag(ridge), slope)
+        beta = beta + step / max(1.0, float(np.abs(step).max()) / 5)
+        if np.abs(step).max() < 1e-6:
+            break
+    return beta
+
+
+def _log_loss(score: Array, label: Array) -> float:
+    return float(np.mean(np.logaddexp(0, score) - label * score))
