@@ -60,6 +60,11 @@ def _csv(row: NDArray[np.int16]) -> str:
     return ",".join(map(_numerals().__getitem__, (row.astype(np.int32) + 32768).tolist()))
 
 
+def _notice(meta: Meta) -> str:
+    """The comments of ``meta`` as XML comments, one a line."""
+    return "".join(f"<!-- {escape(str(text)).replace('--', '- -')} -->\n" for text in meta.get("comments", ()))
+
+
 def _waveforms(counts: Counts, leads: Sequence[str], indent: str) -> str:
     rows = zip(leads, _stored(counts))
     return "".join(f'{indent}<WaveformData lead="{escape(lead)}">{_csv(row)}</WaveformData>\n' for lead, row in rows)
@@ -93,7 +98,8 @@ def write_cardiosoft(
         )
     )
     text = (
-        '<?xml version="1.0" encoding="ISO-8859-1"?>\n<CardiologyXML>\n\t<ObservationType>RestECG</ObservationType>\n'
+        f'<?xml version="1.0" encoding="ISO-8859-1"?>\n{_notice(meta)}<CardiologyXML>\n'
+        "\t<ObservationType>RestECG</ObservationType>\n"
         f"\t<ObservationDateTime>\n{when}\t</ObservationDateTime>\n\t<PatientInfo>\n{_tags(person, chr(9) * 2)}"
         f"\t</PatientInfo>\n\t<RestingECGMeasurements>\n{_tags(meta.get('measurements', {}), chr(9) * 2)}{median}"
         f"\t</RestingECGMeasurements>\n\t<StripData>\n\t\t<NumberOfLeads>{len(leads)}</NumberOfLeads>\n{scale}"
@@ -139,7 +145,7 @@ def write_muse(
         test |= {"AcquisitionTime": date.strftime("%H:%M:%S"), "AcquisitionDate": date.strftime("%m-%d-%Y")}
     beat = meta.get("beat")
     text = (
-        '<?xml version="1.0" encoding="ISO-8859-1"?>\n<RestingECG>\n'
+        f'<?xml version="1.0" encoding="ISO-8859-1"?>\n{_notice(meta)}<RestingECG>\n'
         f"   <PatientDemographics>\n{_tags(person, ' ' * 6)}   </PatientDemographics>\n"
         f"   <TestDemographics>\n{_tags(test, ' ' * 6)}   </TestDemographics>\n"
         f"   <RestingECGMeasurements>\n{_tags(meta.get('measurements', {}), ' ' * 6)}   </RestingECGMeasurements>\n"
@@ -215,6 +221,8 @@ def write_dicom_ecg(
     )
     ds.Modality, ds.PatientID, ds.PatientSex = "ECG", str(meta.get("person", "")), str(meta.get("sex") or "")
     ds.PatientAge = "" if meta.get("age") is None else f"{int(meta['age']):03d}Y"
+    if meta.get("comments"):
+        ds.PatientComments = "; ".join(map(str, meta["comments"]))
     date: dt.datetime | None = meta.get("date")
     if date is not None:
         ds.AcquisitionDateTime = date.strftime("%Y%m%d%H%M%S")
