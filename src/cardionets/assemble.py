@@ -1,0 +1,159 @@
+"""From finished blocks to the store: last exclusions, rows, labels, split and flow of one cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cardionets import diseases, flow, phenotypes, schema, splits, store
+from cardionets.cohorts import Index, labels
+from cardionets.config import Cohort, Study, StudyError
+
+CINES: Final = {"sax": "sax", "4ch": "lax"}
+ACROSS: Final = "duplicate_across_people"
+WITHIN: Final = "duplicate_of_same_person"
+
+
+def assemble(index: Index, table: pd.DataFrame, blocks: list[Path], study: Study, name: str, target: Path) -> None:
+    """Make the store ``target`` of the cohort ``name``.
+
+    ``index``: everything the centre has, with ``person_id`` and ``record_id``; ``table``: the rows that were read, in
+    the order of ``blocks``. Raises StudyError when a block does not fit or no record can be used.
+    """
+    cohort, protocol = study.cohort(name), study.protocol
+    lines = _complete(pd.concat([_lines(path) for path in blocks], ignore_index=True), table)
+    lines["reason"] = lines["reason"].where(lines["reason"] != "", duplicates(lines))
+    _require_some(lines, name)
+    kept = _rows(lines[lines["reason"] == ""].reset_index(drop=True))
+    kept["split"] = splits.assign(kept["person_id"], protocol.split) if cohort.role == "development" else "test"
+    records = records_table(kept, Index(kept, index.codes), name, protocol.endpoints.window)
+    meta = _meta(cohort, study, name, index.notes)
+    parts = _parts(blocks, kept)
+    store.write(target, study.grid, meta, records, _flow(index.records, lines, kept), parts)
+
+
+def _lines(block: Path) -> pd.DataFrame:
+    found = pd.read_parquet(block / "table.parquet")
+    return found.assign(block=block.name)
+
+
+def _complete(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """What was read beside what the centre says; the centre's table wins, the file fills its gaps."""
+    if len(lines) != len(table):
+        raise StudyError(
+            f"store/.work: {len(lines)} records in the blocks but {len(table)} in the plan; delete the folder."
+        )
+    said = ("file_age", "file_sex", "file_date", "digest", *schema.FEATURES)
+    views = (f"{view}_{key}" for view in CINES for key in ("slot", "mask_slot", "reason", "mask_reason", "scanned"))
+    lines = lines.reindex(columns=list(dict.fromkeys([*lines.columns, *said, *views])))
+    both = pd.concat([table.reset_index(drop=True), lines], axis=1)
+    both["age"] = both["age"].fillna(pd.to_numeric(both["file_age"]))
+    both["sex"] = both["sex"].where(both["sex"].notna(), both["file_sex"])
+    both["ecg_date"] = both["ecg_date"].fillna(pd.to_datetime(both["file_date"]))
+    return both
+
+
+def duplicates(lines: pd.DataFrame) -> pd.Series:
+    """Reason for records with exactly the same signal as another one, else "".
+
+    Under two people nobody can tell whose it is: all copies go. Under one person the first copy stays.
+    """
+    read = lines[lines["reason"] == ""]
+    people = read.groupby("digest")["person_id"].transform("nunique")
+    again = read.duplicated(["digest", "person_id"])
+    found = pd.Series("", index=lines.index, dtype=object)
+    found[read.index[again]] = WITHIN
+    found[read.index[people > 1]] = ACROSS
+    return found
+
+
+def _require_some(lines: pd.DataFrame, name: str) -> None:
+    if (lines["reason"] == "").any():
+        return
+    counts = ", ".join(f"{reason} ({n})" for reason, n in lines["reason"].value_counts().head(4).items())
+    raise StudyError(f"store/{name}: not one record can be used: {counts}; run `python -m cardionets check {name}`.")
+
+
+def _rows(kept: pd.DataFrame) -> pd.DataFrame:
+    """Final rows of every array; records of one person that name the same cine share its row."""
+    kept = kept.assign(row=np.arange(len(kept)))
+    for name, column in list(store.ROW_OF.items())[2:]:
+        path = CINES[name.removesuffix("_mask")]
+        has = kept[f"{name}_slot"] >= 0
+        key = kept[path] + "|" + kept[f"{path}_mask"]
+        kept[column] = -1
+        kept.loc[has, column] = pd.factorize(key[has])[0]
+        kept[f"{name}_new"] = has & ~kept[column].where(has).duplicated()
+    return kept
+
+
+def _parts(blocks: list[Path], kept: pd.DataFrame) -> Iterator[tuple[str, int, NDArray[Any]]]:
+    """Parts for :func:`cardionets.store.write`: what a block adds to an array is one run of consecutive rows."""
+    groups = {str(name): group for name, group in kept.groupby("block")}
+    for block in (path for path in blocks if path.name in groups):
+        mine = groups[block.name]
+        for name, column in store.ROW_OF.items():
+            new = mine[mine[f"{name}_new"]] if f"{name}_new" in mine else mine
+            if len(new):
+                slots = new[f"{name}_slot" if f"{name}_slot" in new else "slot"].to_numpy(int)
+                yield name, int(new[column].iloc[0]), np.load(block / f"{name}.npy", "r")[slots]
+
+
+def records_table(kept: pd.DataFrame, index: Index, centre: str, window: str) -> pd.DataFrame:
+    """The records table (:data:`cardionets.schema.RECORDS`) of the kept records, in their order."""
+    table = pd.DataFrame({"record": kept["record_id"], "person": kept["person_id"], "centre": centre})
+    table["split"] = kept["split"]
+    rows = ["row", *schema.ROWS]
+    table[rows] = kept[rows].astype("int64")
+    table["interval_days"] = _interval(kept)
+    numbers = [*schema.COVARIATES, *schema.FEATURES]
+    values = kept[[*numbers, *phenotypes.NAMES]].astype(float)
+    flags = sorted(str(name) for name in kept if str(name).startswith("q_"))
+    quality = kept[flags].astype("boolean").fillna(False).astype(bool)
+    labelled = labels.disease_table(index, diseases.NAMES, window)
+    sex = kept["sex"].astype("string")
+    return pd.concat([table, values, sex, labelled, labels.subtypes(index).rename("subtype"), quality], axis=1)
+
+
+def _interval(kept: pd.DataFrame) -> pd.Series:
+    """Days from the ECG to the CMR: the centre's date, else the one in the images; NaN without CMR or without dates."""
+    scanned = pd.to_datetime(kept["sax_scanned"]).fillna(pd.to_datetime(kept["4ch_scanned"]))
+    when = kept["cmr_date"].fillna(scanned).dt.normalize()
+    days: pd.Series = (when - kept["ecg_date"].dt.normalize()).dt.days.astype(float)
+    imaged = (kept[["sax_row", "lax_row"]] >= 0).any(axis=1) | kept[list(phenotypes.NAMES)].notna().any(axis=1)
+    return days.where(imaged)
+
+
+def _flow(everybody: pd.DataFrame, lines: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    read = lines.set_index("record_id")
+    source = everybody.set_index("record_id")
+    for column in ("age", "sex"):
+        source[column] = read[column].reindex(source.index).where(source["excluded"] == "", source[column])
+    reason = source["excluded"].where(source["excluded"] != "", read["reason"].reindex(source.index))
+    used = kept.set_index("record_id").reindex(source.index[(reason == "").to_numpy()])
+    cines = {"sax": used["sax_row"] >= 0, "4ch": used["lax_row"] >= 0}
+    cines["sax and 4ch"] = cines["sax"] & cines["4ch"]
+    bad = {view: used[f"{view}_reason"].fillna("") for view in CINES}
+    bad |= {f"{view} mask": used[f"{view}_mask_reason"].fillna("") for view in CINES}
+    return flow.table(source, reason, used["split"], cines, bad)
+
+
+def _meta(cohort: Cohort, study: Study, name: str, notes: tuple[str, ...]) -> dict[str, Any]:
+    protocol = study.protocol
+    return {
+        "centre": name,
+        "label": cohort.label,
+        "role": cohort.role,
+        "layout": cohort.layout,
+        "simulated": cohort.simulated,
+        "window": protocol.endpoints.window,
+        "filters": protocol.ecg.model_dump(mode="json"),
+        "quality": protocol.quality.model_dump(mode="json"),
+        "declared": cohort.ecg.model_dump(mode="json"),
+        "notes": list(notes),
+    }

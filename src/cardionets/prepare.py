@@ -1,0 +1,261 @@
+"""From a centre's own files to its harmonised store: read, check, filter, find beats, bring cines to the grid.
+
+The work is cut into blocks of :data:`BLOCK` recordings that depend on nothing but themselves. A finished block is a
+folder with its final name below ``store/.work``; whoever starts again, with any number of workers or as shard i of n,
+skips it. When all blocks are there, :func:`cardionets.assemble.assemble` makes the store of them. The bytes are the
+same in every case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from cardionets import cohorts, splits, store
+from cardionets.assemble import assemble
+from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
+from cardionets.cmr import Cine, mask_to_grid, place, to_grid
+from cardionets.cohorts import Index
+from cardionets.cohorts.cines import read_cine, read_mask
+from cardionets.cohorts.ecg_files import read_ecg
+from cardionets.config import Cohort, CohortEcg, EcgProtocol, Grid, QualityGates, Study, StudyError
+from cardionets.ecg import EcgRecord, RecordError, harmonise
+from cardionets.files import atomic_path
+from cardionets.gates import fingerprint, inspect, quality_flags
+from cardionets.progress import track
+
+BLOCK: Final = 64
+VIEWS: Final = {"sax": "sax", "4ch": "lax"}
+"""Each view and the name of its path in the index."""
+
+Array = NDArray[Any]
+_NO_CINE: Final = {"slot": -1, "mask_slot": -1, "reason": "", "mask_reason": "", "scanned": pd.NaT}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be read, in the order of the store: ``table`` has one row per record that nobody excluded."""
+
+    index: Index
+    table: pd.DataFrame
+    cohort: Cohort
+    work: Path
+    grid: Grid
+    protocol: EcgProtocol
+    gates: QualityGates
+
+    @property
+    def blocks(self) -> list[Path]:
+        """Folders of all blocks, finished or not."""
+        count = -(-len(self.table) // BLOCK)
+        return [self.work / f"block-{number:06d}" for number in range(count)]
+
+
+@dataclass
+class _Rows:
+    """What one block collects: its table and, per array of the store, its rows."""
+
+    table: list[dict[str, Any]] = field(default_factory=list)
+    arrays: dict[str, list[Array]] = field(default_factory=lambda: {name: [] for name in store.ARRAYS})
+    cines: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, name: str, row: Array) -> int:
+        self.arrays[name].append(row)
+        return len(self.arrays[name]) - 1
+
+
+def make_plan(study: Study, name: str) -> Plan:
+    """Index the cohort, give everybody a pseudonym and order the records by it."""
+    cohort, protocol = study.cohort(name), study.protocol
+    index = cohorts.index(cohort)
+    records, salt = index.records, protocol.split.salt
+    ids = {kind: splits.pseudonyms(records[kind], kind, name, salt) for kind in ("person", "record")}
+    table = records.assign(person_id=ids["person"], record_id=ids["record"])
+    index = Index(table, index.codes, index.notes)
+    todo = table[table["excluded"] == ""].sort_values(["person_id", "record_id"], ignore_index=True)
+    key = _fingerprint(todo, cohort, study)
+    work = study.path("store", ".work", f"{name}-{key}")
+    return Plan(index, todo, cohort, work, study.grid, protocol.ecg, protocol.quality)
+
+
+def _fingerprint(todo: pd.DataFrame, cohort: Cohort, study: Study) -> str:
+    """Changes with the files to read (name, size, time), the settings and the code that reads them."""
+    digest = hashlib.sha256()
+    for column in ("record_id", "ecg", "sax", "lax", "sax_mask", "lax_mask"):
+        digest.update("\n".join(todo[column]).encode())
+    for column in ("ecg", "sax", "lax", "sax_mask", "lax_mask"):
+        digest.update("\n".join(_stamp(cohort.path, name) for name in todo[column].unique()).encode())
+    settings = (cohort.ecg, study.grid, study.protocol.ecg, study.protocol.quality)
+    digest.update("\n".join(block.model_dump_json() for block in settings).encode())
+    here = Path(__file__).parent
+    for path in (
+        *sorted(here.glob("cohorts/*.py")),
+        *(here / f"{m}.py" for m in ("ecg", "beats", "gates", "cmr", "motion")),
+    ):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _stamp(folder: Path, name: str) -> str:
+    try:
+        found = (folder / name).stat() if name else None
+    except OSError:
+        found = None
+    return f"{found.st_size} {found.st_mtime_ns}" if found else "-"
+
+
+def prepare(study: Study, cohort: str, workers: int | None = None, shard: tuple[int, int] | None = None) -> Path:
+    """Read a whole cohort, or shard i of n (from 1) of it, and return the store, or the work folder of the shard.
+
+    ``workers``: processes, all cores by default (environment variable ``CARDIONETS_WORKERS``); joblib's own
+    ``parallel_config(backend="dask")`` takes the blocks to a cluster. After the last shard call once without ``shard``:
+    it assembles the store. Raises StudyError for faults of the tables, and when not one record can be used.
+    """
+    first, of = shard or (1, 1)
+    if not 1 <= first <= of:
+        raise StudyError(f"--shard {first}/{of}: the first number counts from 1 to the second; correct it.")
+    plan = make_plan(study, cohort)
+    plan.work.mkdir(parents=True, exist_ok=True)
+    mine = range(first - 1, len(plan.blocks), of)
+    todo = [number for number in mine if not plan.blocks[number].is_dir()]
+    for _ in track(_run(plan, todo, workers), f"prepare {cohort}, blocks of {BLOCK} ECGs", total=len(todo)):
+        pass
+    if shard is not None:
+        return plan.work
+    target = study.path("store", cohort)
+    assemble(plan.index, plan.table, plan.blocks, study, cohort, target)
+    for old in plan.work.parent.glob(f"{cohort}-{'[0-9a-f]' * 16}"):
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _run(plan: Plan, todo: list[int], workers: int | None) -> Iterator[int]:
+    processes = workers or int(os.environ.get("CARDIONETS_WORKERS", os.cpu_count() or 1))
+    tasks = (delayed(run_block)(_slice(plan, number), plan.blocks[number]) for number in todo)
+    if min(processes, len(todo)) < 2:
+        return (call(*args, **kwargs) for call, args, kwargs in tasks)
+    done: Iterator[int] = Parallel(n_jobs=processes, return_as="generator_unordered")(tasks)
+    return done
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a worker needs to know to read one block."""
+
+    table: pd.DataFrame
+    folder: Path
+    declared: CohortEcg
+    grid: Grid
+    protocol: EcgProtocol
+    gates: QualityGates
+
+
+def _slice(plan: Plan, number: int) -> Block:
+    rows = plan.table.iloc[number * BLOCK : (number + 1) * BLOCK]
+    rows = rows[["ecg", "age", "sex", "sax", "lax", "sax_mask", "lax_mask"]]
+    return Block(rows, plan.cohort.path, plan.cohort.ecg, plan.grid, plan.protocol, plan.gates)
+
+
+def run_block(block: Block, target: Path) -> int:
+    """Read one block and write its folder; the number of usable records. One thread, so that sums round alike."""
+    rows = _Rows()
+    with threadpool_limits(1):
+        for entry in block.table.itertuples():
+            rows.table.append(_one(entry, block, rows))
+    with atomic_path(target) as aside:
+        aside.mkdir()
+        for name, (shape, dtype) in store.layout(block.grid).items():
+            array = np.stack(rows.arrays[name]) if rows.arrays[name] else np.empty((0, *shape))
+            np.save(aside / f"{name}.npy", array.astype(dtype, copy=False))
+        pd.DataFrame(rows.table).to_parquet(aside / "table.parquet", index=False)
+    return len(rows.arrays["ecg"])
+
+
+def _one(entry: Any, block: Block, rows: _Rows) -> dict[str, Any]:
+    """One record: its reasons, or its rows, features and flags. No fault of a file goes further than its own line."""
+    line: dict[str, Any] = {"reason": "", "further": "", "slot": -1}
+    try:
+        record = read_ecg(block.folder / entry.ecg, block.declared)
+        reasons = inspect(record, block.gates, block.grid.seconds)
+        if not reasons:
+            line |= _signal(record, block, rows) | _said(record, entry)
+    except Exception as fault:
+        reasons = [reason_of(fault)]
+    if reasons:
+        return line | {"reason": reasons[0], "further": ";".join(reasons[1:])}
+    for view, path in VIEWS.items():
+        line |= {f"{view}_{key}": value for key, value in _view(entry, view, path, block, rows).items()}
+    return line
+
+
+def reason_of(fault: Exception) -> str:
+    """The code under which the flow counts a fault: the reader's own, else "unreadable" with the kind of error."""
+    reason = getattr(fault, "reason", None)
+    if isinstance(reason, str) and reason:
+        return reason
+    return "unreadable" if isinstance(fault, StudyError) else f"unreadable: {type(fault).__name__}"
+
+
+def _signal(record: EcgRecord, block: Block, rows: _Rows) -> dict[str, Any]:
+    rate = block.grid.rate
+    signal = harmonise(record.signal, record.rate, block.grid, block.protocol)
+    peaks = r_peaks(signal, rate)
+    beat = median_beat(signal, peaks, rate)
+    if max(np.abs(signal).max(), np.abs(beat).max()) > 32767:
+        raise RecordError("amplitude_high", "the signal does not fit 16 bits of 1 uV; exclude it.")
+    flags = quality_flags(record.signal, record.rate, block.protocol.mains_hz)
+    flags |= {f"q_{name}": True for name in record.flags}
+    values = rr_features(peaks, rate) | {"qrs_ms": qrs_duration_ms(beat, rate), "digest": fingerprint(record.signal)}
+    rows.add("beat", np.rint(beat).astype("<i2"))
+    return values | flags | {"slot": rows.add("ecg", np.rint(signal).astype("<i2"))}
+
+
+def _said(record: EcgRecord, entry: Any) -> dict[str, Any]:
+    """What the file says of the person; ``q_identity`` where it contradicts the centre's table."""
+    other_sex = isinstance(entry.sex, str) and record.sex is not None and record.sex != entry.sex
+    other_age = record.age is not None and abs(record.age - entry.age) > 2
+    said = {"file_age": record.age, "file_sex": record.sex, "file_date": pd.Timestamp(record.date) if record.date else pd.NaT}
+    return said | {"q_identity": bool(other_sex or other_age)}
+
+
+def _view(entry: Any, view: str, path: str, block: Block, rows: _Rows) -> dict[str, Any]:
+    """The cine of one view: its place in the block and, where there is none though one was named, the reason."""
+    name, mask = getattr(entry, path), getattr(entry, f"{path}_mask")
+    if not name:
+        return dict(_NO_CINE)
+    key = (view, f"{name}|{mask}")
+    if key not in rows.cines:
+        rows.cines[key] = dict(_NO_CINE) | _cine(block, view, name, mask, rows)
+    return rows.cines[key]
+
+
+def _cine(block: Block, view: str, name: str, mask: str, rows: _Rows) -> dict[str, Any]:
+    try:
+        cine = read_cine(block.folder / name, view)
+        drawn, why = _mask(block.folder / mask, cine) if mask else (None, "")
+        where = place(cine, drawn)
+        image = to_grid(cine, block.grid, where)
+        outline = mask_to_grid(drawn, cine, block.grid, where) if drawn is not None else None
+    except Exception as fault:
+        return {"reason": reason_of(fault)}
+    line = {"slot": rows.add(view, image), "scanned": pd.Timestamp(cine.scanned) if cine.scanned else pd.NaT, "mask_reason": why}
+    return line | ({"mask_slot": rows.add(f"{view}_mask", outline)} if outline is not None else {})
+
+
+def _mask(path: Path, cine: Cine) -> tuple[Array | None, str]:
+    """The mask drawn on ``cine``, or the reason why it cannot be used; the cine itself stays."""
+    try:
+        return read_mask(path, cine), ""
+    except Exception as fault:
+        return None, reason_of(fault)
