@@ -1,0 +1,208 @@
+"""Calibration of predicted risks: intercept, slope, O/E, Brier, flexible curve, ICI; recalibration per centre.
+
+Sources: Van Calster et al., BMC Med 2019;17:230 (intercept, slope, curves); Debray et al., BMJ 2017;356:i6460 (O/E);
+Austin & Steyerberg, Stat Med 2019;38:4051 (ICI); Murphy, J Appl Meteorol 1973;12:595 (Brier decomposition).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
+
+from cardionets.evaluate.bootstrap import person_codes, person_sums
+from cardionets.evaluate.discrimination import Bools, require_classes
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, wald, wald_log, z_value
+
+EDGE = 1e-6  # risks of exactly 0 or 1 have no log-odds; they are held this far from the edge
+
+
+def log_odds(risk: Floats) -> Floats:
+    """Log-odds of risks clipped to [EDGE, 1 - EDGE]."""
+    return np.asarray(logit(np.clip(risk, EDGE, 1 - EDGE)))
+
+
+def logistic(
+    labels: Bools, design: Floats, offset: Floats, persons: NDArray[Any] | None = None
+) -> tuple[Floats, Floats]:
+    """Maximum-likelihood coefficients (q,) and covariance (q, q) of a small logistic model by Newton's method.
+
+    design (n, q); the covariance is the sandwich clustered by person, or the inverse information without ``persons``.
+    """
+    beta = np.zeros(design.shape[1])
+    for _ in range(50):
+        mean = expit(design @ beta + offset)
+        information = design.T @ (design * (mean * (1 - mean))[:, None])
+        if np.linalg.cond(information) > 1e12:
+            raise NotEstimableError("the predictions do not vary or separate the classes")
+        step = np.linalg.solve(information, design.T @ (labels - mean))
+        beta = beta + np.clip(step, -4, 4)
+        if np.abs(step).max() < 1e-9:
+            return beta, _covariance(information, design * (labels - mean)[:, None], persons)
+    raise NotEstimableError("the logistic fit does not converge: the predictions separate the classes")
+
+
+def _covariance(information: Floats, score: Floats, persons: NDArray[Any] | None) -> Floats:
+    inverse = np.linalg.inv(information)
+    if persons is None:
+        return inverse
+    codes, people = person_codes(persons)
+    if people < 2:
+        raise NotEstimableError("all records belong to one person")
+    summed = person_sums(score, codes, people)
+    return np.asarray(inverse @ (summed.T @ summed) @ inverse * people / (people - 1))
+
+
+def intercept(labels: Bools, risk: Floats, level: float = 0.95, persons: NDArray[Any] | None = None) -> Estimate:
+    """Calibration-in-the-large: shift of the log-odds with slope fixed at 1; 0 is ideal."""
+    require_classes(labels)
+    beta, covariance = logistic(labels, np.ones((len(labels), 1)), log_odds(risk), persons)
+    return wald(float(beta[0]), float(covariance[0, 0]) ** 0.5, level)
+
+
+def slope(labels: Bools, risk: Floats, level: float = 0.95, persons: NDArray[Any] | None = None) -> Estimate:
+    """Calibration slope: coefficient of the log-odds; 1 is ideal, below 1 is overfitted."""
+    require_classes(labels)
+    lp = log_odds(risk)
+    if np.ptp(lp) < 1e-9:
+        raise NotEstimableError("the predictions are constant")
+    beta, covariance = logistic(labels, np.column_stack([np.ones(len(lp)), lp]), np.zeros(len(lp)), persons)
+    return wald(float(beta[1]), float(covariance[1, 1]) ** 0.5, level)
+
+
+def observed_expected(
+    labels: Bools, risk: Floats, level: float = 0.95, persons: NDArray[Any] | None = None
+) -> Estimate:
+    """Observed / expected events with an interval on the log scale; 1 is ideal."""
+    require_classes(labels)
+    observed, expected, n = float(labels.sum()), float(risk.sum()), len(labels)
+    if expected <= 0:
+        raise NotEstimableError("no events are expected")
+    codes, people = person_codes(np.arange(n) if persons is None else persons)
+    residual = person_sums(labels - observed / n, codes, people)
+    variance = float((residual**2).sum()) / observed**2  # = (1 - prevalence) / observed for one record per person
+    return wald_log(observed / expected, variance**0.5, level)
+
+
+def brier(labels: Bools, risk: Floats) -> float:
+    """Mean squared difference of risk and outcome; 0 is ideal."""
+    if labels.size == 0:
+        raise NotEstimableError("nobody has both a label and a prediction")
+    return float(np.mean((risk - labels) ** 2))
+
+
+def brier_parts(labels: Bools, risk: Floats, bins: int = 10) -> dict[str, float]:
+    """Murphy's decomposition over risk bins: reliability - resolution + uncertainty, and what lies within bins."""
+    require_classes(labels)
+    bin_of = _quantile_bins(risk, bins)
+    base = labels.mean()
+    groups = pd.DataFrame({"y": labels.astype(float), "p": risk}).groupby(bin_of)
+    mean, share = groups.mean(), groups.size() / len(labels)
+    parts = {
+        "reliability": float((share * (mean["p"] - mean["y"]) ** 2).sum()),
+        "resolution": float((share * (mean["y"] - base) ** 2).sum()),
+        "uncertainty": float(base * (1 - base)),
+    }
+    parts["within_bins"] = brier(labels, risk) - (parts["reliability"] - parts["resolution"] + parts["uncertainty"])
+    return parts
+
+
+def _quantile_bins(risk: Floats, bins: int) -> NDArray[np.int64]:
+    edges = np.unique(np.quantile(risk, np.linspace(0, 1, bins + 1)[1:-1]))
+    return np.searchsorted(edges, risk, side="right")
+
+
+def deciles(labels: Bools, risk: Floats, bins: int = 10, level: float = 0.95) -> pd.DataFrame:
+    """Mean risk, observed share and its Wilson interval per risk bin: predicted, observed, lower, upper, n."""
+    frame = pd.DataFrame({"predicted": risk, "observed": labels.astype(float)}).groupby(_quantile_bins(risk, bins))
+    table = frame.mean().assign(n=frame.size())
+    z2 = z_value(level) ** 2
+    centre = (table["observed"] + z2 / (2 * table["n"])) / (1 + z2 / table["n"])
+    spread = table["observed"] * (1 - table["observed"]) / table["n"] + z2 / (4 * table["n"] ** 2)
+    half = np.sqrt(z2 * spread) / (1 + z2 / table["n"])
+    return table.assign(lower=(centre - half).clip(0, 1), upper=(centre + half).clip(0, 1)).reset_index(drop=True)
+
+
+def _spline(x: Floats, knots: Floats) -> Floats:
+    """Natural cubic spline basis (n, knots), linear in the tails. Harrell, Regression Modeling Strategies, 2.4."""
+    last, before = knots[-1], knots[-2]
+    span = (last - knots[0]) ** 2
+
+    def cube(value: Floats) -> Floats:
+        return np.maximum(value, 0) ** 3
+
+    bends = [
+        (
+            cube(x - k)
+            - cube(x - before) * (last - k) / (last - before)
+            + cube(x - last) * (before - k) / (last - before)
+        )
+        / span
+        for k in knots[:-2]
+    ]
+    return np.column_stack([np.ones_like(x), x, *bends])
+
+
+def flexible_curve(labels: Bools, risk: Floats) -> Callable[[Floats], Floats]:
+    """Observed risk as a smooth function of predicted risk: logistic regression on a natural spline of the log-odds.
+
+    Four knots at the 5, 35, 65 and 95 % quantiles; fewer where these coincide. Returns a function of risk.
+    """
+    require_classes(labels)
+    lp = log_odds(risk)
+    knots = np.unique(np.quantile(lp, [0.05, 0.35, 0.65, 0.95]))
+    if np.ptp(lp) < 1e-9:
+        raise NotEstimableError("the predictions are constant")
+    if len(knots) < 3:
+        knots = np.linspace(lp.min(), lp.max(), 3)
+    beta, _ = logistic(labels, _spline(lp, knots), np.zeros(len(lp)))
+    return lambda wanted: np.asarray(expit(_spline(log_odds(wanted), knots) @ beta))
+
+
+def ici(labels: Bools, risk: Floats) -> float:
+    """Integrated calibration index: mean absolute distance of predicted risk from the flexible curve; 0 is ideal."""
+    return float(np.mean(np.abs(risk - flexible_curve(labels, risk)(risk))))
+
+
+Recalibration = Literal["intercept", "intercept_slope", "isotonic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrator:
+    """A map from risk to risk, fitted on one centre's own people and applied to others of it."""
+
+    transform: Callable[[Floats], Floats]
+
+    @classmethod
+    def fit(cls, labels: Bools, risk: Floats, method: Recalibration) -> Recalibrator:
+        """Fit on boolean labels (n,) and risks (n,). Never evaluate on the same people."""
+        require_classes(labels)
+        lp, ones = log_odds(risk), np.ones(len(labels))
+        if method == "isotonic":
+            fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(risk, labels.astype(float))
+            return cls(lambda wanted: np.asarray(fitted.predict(wanted)))
+        if method == "intercept":
+            shift, _ = logistic(labels, ones[:, None], lp)
+            return cls(lambda wanted: np.asarray(expit(log_odds(wanted) + shift[0])))
+        beta, _ = logistic(labels, np.column_stack([ones, lp]), np.zeros(len(lp)))
+        return cls(lambda wanted: np.asarray(expit(beta[0] + beta[1] * log_odds(wanted))))
+
+
+def recalibrated(
+    labels: Bools, risk: Floats, method: Recalibration, persons: NDArray[Any], folds: int = 5, seed: int = 0
+) -> Floats:
+    """Risks (n,) recalibrated by cross-fitting over persons: nobody's own outcome moves their own risk."""
+    codes, people = person_codes(persons)
+    fold = np.random.default_rng(seed).permutation(people)[codes] % folds
+    updated = np.empty(len(risk))
+    for k in range(folds):
+        held = fold == k
+        if held.any():
+            updated[held] = Recalibrator.fit(labels[~held], risk[~held], method).transform(risk[held])
+    return updated

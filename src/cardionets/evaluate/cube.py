@@ -1,0 +1,106 @@
+"""The tidy predictions table as an array: arm x record x endpoint, aligned with the records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cardionets import diseases, phenotypes
+from cardionets.config import StudyError
+from cardionets.evaluate.estimate import Floats
+
+PREDICTION_COLUMNS: Final = ("record", "person", "split", "arm", "fraction", "endpoint", "value")
+RECORD_COLUMNS: Final = ("record", "person", "split")
+
+
+def check_columns(table: pd.DataFrame, needed: tuple[str, ...], source: str) -> None:
+    """Refuse a table that lacks columns; all are named at once."""
+    missing = [column for column in needed if column not in table.columns]
+    if missing:
+        raise StudyError(f"{source}: missing columns {', '.join(missing)}; write it again with the current version.")
+
+
+@dataclass(frozen=True, slots=True)
+class Cube:
+    """Predictions ``values`` (arm A, record n, endpoint E), NaN where there is none, and their records (n rows)."""
+
+    arms: list[tuple[str, float]]
+    endpoints: list[str]
+    values: Floats
+    records: pd.DataFrame
+
+    @classmethod
+    def of(cls, predictions: pd.DataFrame, records: pd.DataFrame, split: str) -> Cube:
+        """Spread the rows of one split; a record predicted twice, or unknown, is an error."""
+        check_columns(predictions, PREDICTION_COLUMNS, "predictions")
+        check_columns(records, RECORD_COLUMNS, "records")
+        known = records[records["split"] == split].reset_index(drop=True)
+        rows = predictions[predictions["split"] == split]
+        row = pd.Index(known["record"]).get_indexer(rows["record"])
+        if (row < 0).any():
+            stranger = rows["record"].to_numpy()[row < 0][0]
+            raise StudyError(
+                f"predictions: record {stranger!r} is not in the {split} split of the store; predict this cohort again."
+            )
+        arm_code, arms = pd.MultiIndex.from_frame(rows[["arm", "fraction"]]).factorize()
+        endpoint_code, endpoints = pd.factorize(rows["endpoint"])
+        values = np.full((len(arms), len(known), len(endpoints)), np.nan)
+        cells = np.ravel_multi_index((arm_code, row, endpoint_code), values.shape) if len(rows) else np.array([], int)
+        if len(np.unique(cells)) < len(cells):
+            raise StudyError(
+                "predictions: a record has two values for one arm, fraction and endpoint; predict this cohort again."
+            )
+        values.ravel()[cells] = rows["value"].to_numpy(np.float64)
+        return cls([(str(a), float(f)) for a, f in arms], [str(e) for e in endpoints], values, known)
+
+    @property
+    def persons(self) -> NDArray[Any]:
+        """Person of each record (n,)."""
+        return self.records["person"].to_numpy()
+
+    def fractions(self) -> dict[float, list[int]]:
+        """Label fraction -> positions of its arms, in order of appearance."""
+        found: dict[float, list[int]] = {}
+        for i, (_, fraction) in enumerate(self.arms):
+            found.setdefault(fraction, []).append(i)
+        return found
+
+    def phenotypes(self) -> list[str]:
+        """The predicted endpoints that are phenotypes, in field order."""
+        return [name for name in phenotypes.NAMES if name in self.endpoints]
+
+    def diseases(self) -> list[str]:
+        """The predicted endpoints that are diseases or subtypes."""
+        return [name for name in (*diseases.NAMES, *diseases.SUBTYPES) if name in self.endpoints]
+
+    def column(self, endpoint: str) -> Floats:
+        """Predictions (A, n) of one endpoint."""
+        return np.asarray(self.values[:, :, self.endpoints.index(endpoint)])
+
+    def truth(self, endpoint: str) -> Floats:
+        """The reference standard (n,) of one endpoint, 1 / 0 for diseases, NaN where unknown."""
+        if endpoint in diseases.SUBTYPES:
+            if "subtype" not in self.records:
+                return np.full(len(self.records), np.nan)
+            subtype = self.records["subtype"]
+            present = subtype.isin(list(diseases.SUBTYPES)).to_numpy()
+            return np.where(present, (subtype == endpoint).fillna(False).to_numpy(dtype=np.float64), np.nan)
+        if endpoint not in self.records:
+            return np.full(len(self.records), np.nan)
+        values = self.records[endpoint]
+        if endpoint in diseases.NAMES:
+            values = values.astype("boolean").astype("Float64")
+        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+    def common(self, endpoint: str, arms: list[int]) -> tuple[list[int], NDArray[np.bool_]]:
+        """Arms that predict the endpoint at all, and the records (n,) known to the truth and to all these arms."""
+        finite = np.isfinite(self.column(endpoint)[arms])
+        active = [arm for arm, row in zip(arms, finite) if row.any()]
+        mask = np.isfinite(self.truth(endpoint))
+        for arm, row in zip(arms, finite):
+            mask &= row if arm in active else True
+        return active, mask

@@ -1,0 +1,262 @@
+"""Discrimination: DeLong for AUC, precision-recall, operating points chosen on validation, paired decisions.
+
+Labels are boolean (n,), scores are any real numbers that rise with risk. Several ECGs of one person are allowed where
+``persons`` is given. Functions raise `NotEstimableError` when the data do not determine the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, chi2, rankdata
+
+from cardionets.evaluate.bootstrap import person_codes, person_sums
+from cardionets.evaluate.estimate import (
+    Estimate,
+    Floats,
+    NotEstimableError,
+    two_sided_p,
+    wald,
+    wald_log,
+    wald_logit,
+    z_value,
+)
+
+Bools = NDArray[np.bool_]
+
+
+def require_classes(labels: Bools) -> None:
+    """Refuse labels that lack events or non-events."""
+    if labels.size == 0:
+        raise NotEstimableError("nobody has both a label and a prediction")
+    if not labels.any():
+        raise NotEstimableError("there are no events")
+    if labels.all():
+        raise NotEstimableError("everybody has the event")
+
+
+def placements(labels: Bools, scores: Floats) -> tuple[Floats, Floats]:
+    """Structural components of the AUC from midranks, O(n log n). Sun & Xu, IEEE Signal Process Lett 2014;21:1389.
+
+    scores (k, n) -> V10 (k, positives), V01 (k, negatives); the mean of each is the AUC.
+    """
+    positive, negative = scores[:, labels], scores[:, ~labels]
+    ranks = rankdata(scores, axis=1)
+    v10 = (ranks[:, labels] - rankdata(positive, axis=1)) / negative.shape[1]
+    v01 = 1 - (ranks[:, ~labels] - rankdata(negative, axis=1)) / positive.shape[1]
+    return v10, v01
+
+
+def _scatter(left: Floats, right: Floats, clusters: int) -> Floats:
+    if clusters < 2:
+        return np.full((len(left), len(left)), np.nan)
+    return clusters / (clusters - 1) * (left @ right.T)
+
+
+def delong(labels: Bools, scores: Floats, persons: NDArray[Any] | None = None) -> tuple[Floats, Floats]:
+    """AUCs (k,) of scores (k, n) or (n,) and their covariance (k, k).
+
+    Independent records: DeLong et al., Biometrics 1988;44:837. With ``persons`` (n,), components are first summed
+    within person: Obuchowski, Biometrics 1997;53:567; one record per person gives DeLong exactly.
+    """
+    scores = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    require_classes(labels)
+    if not np.isfinite(scores).all():
+        raise NotEstimableError("some scores are missing or infinite")
+    v10, v01 = placements(labels, scores)
+    auc = v10.mean(axis=1)
+    d10, d01 = v10 - auc[:, None], v01 - auc[:, None]
+    if persons is None:
+        covariance = (
+            _scatter(d10, d10, d10.shape[1]) / d10.shape[1] ** 2 + _scatter(d01, d01, d01.shape[1]) / d01.shape[1] ** 2
+        )
+        return auc, covariance
+    return auc, _clustered(labels, d10, d01, persons)
+
+
+def _clustered(labels: Bools, d10: Floats, d01: Floats, persons: NDArray[Any]) -> Floats:
+    codes, people = person_codes(persons)
+    positive, negative = codes[labels], codes[~labels]
+    s10, s01 = person_sums(d10.T, positive, people).T, person_sums(d01.T, negative, people).T  # (k, P)
+    m, n = len(positive), len(negative)
+    cross = _scatter(s10, s01, people) / (m * n)
+    diseased, healthy = len(np.unique(positive)), len(np.unique(negative))
+    return _scatter(s10, s10, diseased) / m**2 + _scatter(s01, s01, healthy) / n**2 + cross + cross.T
+
+
+def auc(
+    labels: Bools, scores: Floats, level: float = 0.95, persons: NDArray[Any] | None = None, scale: str = "logit"
+) -> Estimate:
+    """AUC with DeLong interval on the ``logit`` scale, or the plain ``auc`` scale clipped to 0-1 (as pROC prints)."""
+    value, covariance = delong(labels, scores, persons)
+    se = float(np.sqrt(covariance[0, 0]))
+    if np.isnan(se):
+        return Estimate(float(value[0]), note="interval not estimable: because a class has one person only")
+    if scale == "logit":
+        return wald_logit(float(value[0]), se, level)
+    plain = wald(float(value[0]), se, level)
+    return Estimate(plain.value, max(plain.lower, 0.0), min(plain.upper, 1.0))
+
+
+def auc_difference(aucs: Floats, covariance: Floats, i: int, j: int, level: float = 0.95) -> tuple[Estimate, float]:
+    """Paired difference AUC_i - AUC_j with its interval and two-sided p value (DeLong 1988)."""
+    difference = float(aucs[i] - aucs[j])
+    variance = float(covariance[i, i] + covariance[j, j] - 2 * covariance[i, j])
+    if not variance > 1e-15:
+        note = (
+            "interval not estimable: because the two sets of scores rank everybody alike or a class has one person only"
+        )
+        return Estimate(difference, note=note), float("nan")
+    se = variance**0.5
+    return wald(difference, se, level), two_sided_p(difference / se)
+
+
+def weighted_average_precision(
+    labels: Bools, scores: Floats, weights: Floats, prevalence: float | None = None
+) -> Floats:
+    """Average precision (b,) for each row of record weights (b, n); tied scores enter together.
+
+    ``prevalence`` reweights the classes to a stated share of events, such as 0.5 for 1:1 sets.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, hit = scores[order], labels[order]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    w = weights[:, order]
+    true, shown = np.cumsum(w * hit, axis=1)[:, ends], np.cumsum(w, axis=1)[:, ends]  # (b, distinct scores)
+    false = shown - true
+    if prevalence is not None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            false = false * (true[:, -1:] / false[:, -1:] * (1 - prevalence) / prevalence)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(true > 0, true / (true + false), 0.0)
+        steps = np.diff(true, axis=1, prepend=0.0) / true[:, -1:]
+    return np.asarray((steps * precision).sum(axis=1))
+
+
+def weighted_auc(labels: Bools, scores: Floats, weights: Floats) -> Floats:
+    """AUC (b,) for each row of record weights (b, n); ties count one half."""
+    order = np.argsort(scores, kind="stable")
+    ranked, hit = scores[order], labels[order]
+    starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+    w = weights[:, order]
+    positive = np.add.reduceat(w * hit, starts, axis=1)
+    negative = np.add.reduceat(w * ~hit, starts, axis=1)
+    below = np.cumsum(negative, axis=1) - negative / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1)))
+
+
+def threshold_at_specificity(labels: Bools, scores: Floats, specificity: float) -> float:
+    """Lowest threshold t with at least ``specificity`` of the non-events below it; positive means score >= t."""
+    require_classes(labels)
+    negative = np.sort(scores[~labels])
+    place = int(np.ceil(specificity * len(negative) - 1e-9)) - 1
+    return float(np.nextafter(negative[max(place, 0)], np.inf))
+
+
+def threshold_at_sensitivity(labels: Bools, scores: Floats, sensitivity: float) -> float:
+    """Highest threshold t with at least ``sensitivity`` of the events at or above it."""
+    require_classes(labels)
+    positive = np.sort(scores[labels])[::-1]
+    place = int(np.ceil(sensitivity * len(positive) - 1e-9)) - 1
+    return float(positive[max(place, 0)])
+
+
+def proportion(hits: Bools, persons: NDArray[Any], level: float = 0.95) -> Estimate:
+    """Share of ``hits`` with Wilson's interval; several records per person shrink n by the design effect."""
+    n = len(hits)
+    if n == 0:
+        raise NotEstimableError("the denominator is empty")
+    share = float(hits.mean())
+    codes, people = person_codes(persons)
+    residual = person_sums(hits - share, codes, people)
+    binomial = share * (1 - share) * n
+    design = max(1.0, float((residual**2).sum() / binomial)) if binomial > 0 else n / people
+    return wilson(share, n / design, level)
+
+
+def wilson(share: float, n: float, level: float = 0.95) -> Estimate:
+    """Wilson's score interval of a proportion seen in ``n`` (Wilson, JASA 1927;22:209)."""
+    z2 = z_value(level) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = float(np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n))
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+@dataclass(frozen=True, slots=True)
+class Operating:
+    """Performance at one threshold."""
+
+    sensitivity: Estimate
+    specificity: Estimate
+    ppv: Estimate
+    npv: Estimate
+    lr_positive: Estimate
+    lr_negative: Estimate
+
+
+def _ratio(top: Estimate, bottom: Estimate, n_top: int, n_bottom: int, level: float) -> Estimate:
+    if top.value <= 0 or bottom.value <= 0:
+        return Estimate(float("nan"), note="not estimable: because the ratio has a zero count")
+    variance = (1 - top.value) / (top.value * n_top) + (1 - bottom.value) / (bottom.value * n_bottom)
+    return wald_log(top.value / bottom.value, variance**0.5, level)
+
+
+def _share(hits: Bools, persons: NDArray[Any], level: float, empty: str) -> Estimate:
+    if hits.size == 0:
+        return Estimate(float("nan"), note=f"not estimable: because {empty}")
+    return proportion(hits, persons, level)
+
+
+def operating_point(
+    labels: Bools, scores: Floats, threshold: float, persons: NDArray[Any], level: float = 0.95
+) -> Operating:
+    """Sensitivity, specificity, predictive values at the natural prevalence, likelihood ratios (log intervals)."""
+    require_classes(labels)
+    called = scores >= threshold
+    sensitivity = proportion(called[labels], persons[labels], level)
+    specificity = proportion(~called[~labels], persons[~labels], level)
+    ppv = _share(labels[called], persons[called], level, "nobody is called positive")
+    npv = _share(~labels[~called], persons[~called], level, "nobody is called negative")
+    m, n = int(labels.sum()), int((~labels).sum())
+    false_positive = Estimate(1 - specificity.value)
+    false_negative = Estimate(1 - sensitivity.value)
+    plus = _ratio(sensitivity, false_positive, m, n, level)
+    minus = _ratio(false_negative, specificity, m, n, level)
+    return Operating(sensitivity, specificity, ppv, npv, plus, minus)
+
+
+def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
+    """(PPV, NPV) at a stated prevalence, by Bayes' theorem; 0.5 compares with 1:1 case-control publications."""
+    positive = sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
+    negative = specificity * (1 - prevalence) + (1 - sensitivity) * prevalence
+    ppv = sensitivity * prevalence / positive if positive > 0 else float("nan")
+    npv = specificity * (1 - prevalence) / negative if negative > 0 else float("nan")
+    return ppv, npv
+
+
+def mcnemar(correct_a: Bools, correct_b: Bools) -> tuple[float, float]:
+    """(statistic, p) for paired decisions. McNemar, Psychometrika 1947;12:153.
+
+    Exact binomial below 25 discordant pairs, else chi-square with continuity correction.
+    """
+    only_a, only_b = int((correct_a & ~correct_b).sum()), int((~correct_a & correct_b).sum())
+    discordant = only_a + only_b
+    if discordant == 0:
+        raise NotEstimableError("the two decisions never differ")
+    if discordant < 25:
+        return float(min(only_a, only_b)), min(1.0, float(2 * binom.cdf(min(only_a, only_b), discordant, 0.5)))
+    statistic = (abs(only_a - only_b) - 1) ** 2 / discordant
+    return float(statistic), float(chi2.sf(statistic, 1))
+
+
+def macro_ovr_auc(classes: NDArray[Any], scores: dict[str, Floats], weights: Floats | None = None) -> Floats:
+    """Macro mean one-vs-rest AUC (b,) over the classes of ``scores`` (name -> (n,)), per row of ``weights`` (b, n)."""
+    rows = np.ones((1, len(classes))) if weights is None else weights
+    absent = [name for name in scores if not (classes == name).any() or (classes == name).all()]
+    if absent:
+        raise NotEstimableError(f"nobody (or everybody) belongs to {', '.join(absent)}")
+    return np.asarray(np.mean([weighted_auc(classes == name, score, rows) for name, score in scores.items()], axis=0))

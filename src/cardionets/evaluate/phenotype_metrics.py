@@ -1,0 +1,135 @@
+"""Metrics of the 82 phenotypes: one matrix product per arm, and the same bootstrap people for every arm."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+
+from cardionets.config import Protocol
+from cardionets.evaluate.cube import Cube
+from cardionets.evaluate.estimate import Estimate, Floats, two_sided_p
+from cardionets.evaluate.regression import Moments
+from cardionets.evaluate.rows import Rows, attempt
+from cardionets.evaluate.scales import FISHER, IDENTITY, LOG, LOG_REST, bootstrap_interval
+
+ALL = "all_phenotypes"
+HEADLINE = "headline_phenotypes"
+METRIC_SCALES = {"r2": LOG_REST, "r": FISHER, "mae": LOG, "bias": IDENTITY, "ccc": FISHER}
+Scores = dict[str, Floats]
+
+
+def bootstrap_p(difference: float, replicates: Floats) -> float:
+    """Two-sided p value of a difference from the standard error of its replicates (B,); NaN if undefined."""
+    se = float(replicates.std(ddof=1)) if len(replicates) > 1 else 0.0
+    return two_sided_p(difference / se) if se > 0 else float("nan")
+
+
+def _normal(value: float, replicates: Floats, level: float) -> Estimate:
+    return Estimate(value) if np.isnan(value) else bootstrap_interval(value, replicates, level, IDENTITY)
+
+
+def add_phenotypes(rows: Rows, cube: Cube, protocol: Protocol, reference: str | None = None) -> None:
+    """R2, r, MAE, bias and CCC per phenotype x arm x fraction, their means, and paired differences between arms.
+
+    All arms of a fraction are compared on the same records. Intervals are normal with the bootstrap's standard error on
+    the scale where the metric is close to normal: log(1 - R2), Fisher z for r and CCC, log MAE. Differences of the
+    mean R2 are given for every pair of arms, per phenotype against ``reference`` only.
+    """
+    names = cube.phenotypes()
+    if not names:
+        return
+    for fraction, arms in cube.fractions().items():
+        _Fraction(rows, cube, protocol, names, fraction, arms).add(reference)
+
+
+class _Fraction:
+    """One label fraction: the arms to compare and their bootstrap replicates."""
+
+    def __init__(
+        self, rows: Rows, cube: Cube, protocol: Protocol, names: list[str], fraction: float, arms: list[int]
+    ) -> None:
+        self.rows, self.names, self.fraction = rows, names, fraction
+        self.level = protocol.statistics.level
+        truth = np.column_stack([cube.truth(name) for name in names])  # (n, E)
+        active, masks = zip(*(cube.common(name, arms) for name in names))
+        known = np.column_stack(masks)
+        kept = known.any(axis=1)
+        self.n = known.sum(axis=0)
+        columns = [cube.endpoints.index(name) for name in names]
+        self.point: dict[str, Scores] = {}
+        self.boot: dict[str, Scores] = {}
+        headline = protocol.endpoints.headline_phenotypes
+        self.sets = {ALL: np.full(len(names), True), HEADLINE: np.isin(names, headline)}
+        for arm in arms:
+            if not any(arm in some for some in active):
+                continue
+            predicted = np.where(known, cube.values[arm][:, columns], np.nan)
+            moments = Moments.of(truth[kept], predicted[kept], cube.persons[kept])
+            label = cube.arms[arm][0]
+            self.point[label] = moments.scores()
+            self.boot[label] = moments.bootstrap(protocol.statistics.bootstrap, protocol.seed)
+
+    def add(self, reference: str | None) -> None:
+        """Write every row of this fraction."""
+        for arm in self.point:
+            self._add_each(arm)
+            for endpoint, members in self.sets.items():
+                self._add_mean(arm, endpoint, members)
+        for first, second in combinations(self.point, 2):
+            for endpoint, members in self.sets.items():
+                self._add_difference(first, second, endpoint, members)
+            if reference in (first, second):
+                other = second if reference == first else first
+                self._add_each_difference(str(reference), other)
+
+    def _add_each(self, arm: str) -> None:
+        for j, name in enumerate(self.names):
+            for metric in METRIC_SCALES:
+                value, replicates = float(self.point[arm][metric][j]), self.boot[arm][metric][:, j]
+                estimate = attempt(partial(self._estimate, metric, value, replicates, j))
+                self.rows.add(name, arm, self.fraction, metric, estimate, int(self.n[j]))
+
+    def _estimate(self, metric: str, value: float, replicates: Floats, j: int) -> Estimate:
+        if np.isnan(value) or self.n[j] < 3:
+            return Estimate(float("nan"))
+        return bootstrap_interval(value, replicates, self.level, METRIC_SCALES.get(metric, IDENTITY))
+
+    def _mean(self, arm: str, metric: str, members: Floats) -> tuple[float, Floats, int]:
+        usable = members & np.isfinite(self.point[arm][metric]) & (self.n >= 3)
+        if not usable.any():
+            return float("nan"), np.array([np.nan]), 0
+        replicates = self.boot[arm][metric][:, usable]
+        return float(self.point[arm][metric][usable].mean()), replicates.mean(axis=1), int(usable.sum())
+
+    def _add_mean(self, arm: str, endpoint: str, members: Floats) -> None:
+        people = int(self.n[members].max(initial=0))
+        for metric in ("r2", "r"):
+            value, replicates, used = self._mean(arm, metric, members)
+            estimate = attempt(partial(_normal, value, replicates, self.level))
+            if 0 < used < members.sum():
+                note = f"mean of {used} of {members.sum()} phenotypes; the others are not estimable"
+                estimate = Estimate(estimate.value, estimate.lower, estimate.upper, estimate.note or note)
+            self.rows.add(endpoint, arm, self.fraction, f"mean_{metric}", estimate, people)
+
+    def _add_difference(self, first: str, second: str, endpoint: str, members: Floats) -> None:
+        (a, boot_a, _), (b, boot_b, _) = self._mean(first, "r2", members), self._mean(second, "r2", members)
+        gap = boot_a - boot_b
+        value = a - b
+        estimate = attempt(partial(_normal, value, gap, self.level))
+        p = attempt(partial(bootstrap_p, value, gap))
+        people, label = int(self.n[members].max(initial=0)), f"{first} minus {second}"
+        self.rows.add(endpoint, label, self.fraction, "mean_r2_difference", estimate, people)
+        self.rows.add(endpoint, label, self.fraction, "mean_r2_difference_p", p, people)
+
+    def _add_each_difference(self, reference: str, other: str) -> None:
+        gap = self.point[reference]["r2"] - self.point[other]["r2"]
+        boot = self.boot[reference]["r2"] - self.boot[other]["r2"]
+        for j, name in enumerate(self.names):
+            value, replicates = float(gap[j]), boot[:, j]
+            estimate = attempt(partial(self._estimate, "r2_difference", value, replicates, j))
+            p = attempt(partial(bootstrap_p, value, replicates))
+            label = f"{reference} minus {other}"
+            self.rows.add(name, label, self.fraction, "r2_difference", estimate, int(self.n[j]))
+            self.rows.add(name, label, self.fraction, "r2_difference_p", p, int(self.n[j]))

@@ -1,0 +1,156 @@
+"""Random-effects pooling of a few centres: REML, Hartung-Knapp interval, heterogeneity, prediction interval.
+
+Sources: Viechtbauer, J Educ Behav Stat 2005;30:261 (REML); Knapp & Hartung, Stat Med 2003;22:2693; Higgins &
+Thompson, Stat Med 2002;21:1539 (I2); Higgins et al., JRSS A 2009;172:137 (prediction interval, t with k - 2 df);
+Debray et al., BMJ 2017;356:i6460 (which scale for which measure).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2
+from scipy.stats import t as t_distribution
+
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, z_value
+from cardionets.evaluate.scales import SCALES, Scale
+
+FEW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """A pooled estimate with its confidence and prediction intervals and what they rest on."""
+
+    estimate: Estimate
+    prediction: Estimate
+    tau2: float
+    i2: float
+    q: float
+    q_p: float
+    k: int
+    weights: Floats
+    se: float
+    note: str = ""
+
+
+def reml(effects: Floats, variances: Floats) -> float:
+    """Between-centre variance tau2 by Fisher scoring of the restricted likelihood, held at 0 or above."""
+    tau2 = max(0.0, float(effects.var(ddof=1) - variances.mean()))
+    for _ in range(500):
+        w = 1 / (variances + tau2)
+        mean = (w @ effects) / w.sum()
+        gradient = (w**2) @ ((effects - mean) ** 2) - w.sum() + (w**2).sum() / w.sum()
+        information = (w**2).sum() - 2 * (w**3).sum() / w.sum() + ((w**2).sum() / w.sum()) ** 2
+        updated = max(0.0, tau2 + gradient / information)
+        if abs(updated - tau2) < 1e-10 * (1 + tau2):
+            return float(updated)
+        tau2 = updated
+    raise NotEstimableError("the between-centre variance does not converge")
+
+
+def _i2(tau2: float, variances: Floats) -> float:
+    w = 1 / variances
+    typical = (len(w) - 1) * w.sum() / (w.sum() ** 2 - (w**2).sum())
+    return float(100 * tau2 / (tau2 + typical))
+
+
+def pool(effects: Floats, ses: Floats, level: float = 0.95, floor: bool = False) -> Pooled:
+    """Pool effects (k,) with standard errors (k,) on a scale where they are normal.
+
+    ``floor`` keeps the Hartung-Knapp factor at 1 or above (Rover et al., BMC Med Res Methodol 2015;15:99).
+    """
+    effects, variances = np.asarray(effects, dtype=np.float64), np.asarray(ses, dtype=np.float64) ** 2
+    k = len(effects)
+    if k < 2:
+        raise NotEstimableError(f"{k} centre{'s' * (k != 1)} cannot be pooled")
+    if not (np.isfinite(effects).all() and (variances > 0).all()):
+        raise NotEstimableError("a centre has no estimate or no standard error")
+    tau2 = reml(effects, variances)
+    w = 1 / (variances + tau2)
+    mean = float(w @ effects / w.sum())
+    factor = float(w @ (effects - mean) ** 2 / (k - 1))
+    se = float(np.sqrt((max(factor, 1.0) if floor else factor) / w.sum()))
+    half = float(t_distribution.ppf(0.5 + level / 2, k - 1)) * se
+    fixed = 1 / variances
+    q = float(fixed @ (effects - fixed @ effects / fixed.sum()) ** 2)
+    note = f"k = {k}: tau2, I2 and both intervals are unreliable with so few centres" if k <= FEW else ""
+    return Pooled(
+        estimate=Estimate(mean, mean - half, mean + half), prediction=_prediction(mean, se, tau2, k, level),
+        tau2=tau2, i2=_i2(tau2, variances), q=q, q_p=float(chi2.sf(q, k - 1)), k=k,
+        weights=w / w.sum(), se=se, note=note,
+    )  # fmt: skip
+
+
+def _prediction(mean: float, se: float, tau2: float, k: int, level: float) -> Estimate:
+    if k < FEW:
+        return Estimate(mean, note="interval not estimable: because a prediction interval needs 3 centres")
+    half = float(t_distribution.ppf(0.5 + level / 2, k - 2)) * float(np.sqrt(tau2 + se**2))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def _back(estimate: Estimate, scale: Scale) -> Estimate:
+    value, *bounds = (float(scale.inverse(x)) for x in (estimate.value, estimate.lower, estimate.upper))
+    return Estimate(value, min(bounds), max(bounds), estimate.note)
+
+
+def pool_on(scale: Scale, values: Floats, lower: Floats, upper: Floats, level: float = 0.95) -> Pooled:
+    """Pool values (k,) whose intervals are symmetric on ``scale``; the answer is transformed back, tau2 is not."""
+    effects = scale.forward(np.asarray(values, dtype=np.float64))
+    width = scale.forward(np.asarray(upper, dtype=np.float64)) - scale.forward(np.asarray(lower, dtype=np.float64))
+    pooled = pool(effects, np.abs(width) / (2 * z_value(level)), level)
+    return replace(pooled, estimate=_back(pooled.estimate, scale), prediction=_back(pooled.prediction, scale))
+
+
+def leave_one_out(
+    scale: Scale, labels: list[str], values: Floats, lower: Floats, upper: Floats, level: float = 0.95
+) -> pd.DataFrame:
+    """Pooled estimate without each centre in turn: left_out, estimate, lower, upper, tau2, i2."""
+    rows = []
+    for i, label in enumerate(labels):
+        keep = np.arange(len(labels)) != i
+        part = pool_on(scale, np.asarray(values)[keep], np.asarray(lower)[keep], np.asarray(upper)[keep], level)
+        rows.append((label, part.estimate.value, part.estimate.lower, part.estimate.upper, part.tau2, part.i2))
+    return pd.DataFrame(rows, columns=["left_out", "estimate", "lower", "upper", "tau2", "i2"])
+
+
+KEYS = ["endpoint", "arm", "fraction", "metric"]
+
+
+def pool_metrics(metrics: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Pool a tidy metrics table across its cohorts, one row per endpoint x arm x fraction x metric with a known scale.
+
+    Columns: the keys, estimate, lower, upper, prediction_lower, prediction_upper, tau2, i2, q_p, k, n, events, cohorts,
+    note.
+    """
+    table = metrics[metrics["metric"].isin(SCALES) & metrics["split"].eq("test")]
+    rows = [
+        _pool_group(dict(zip(KEYS, key)), group, level) for key, group in table.groupby(KEYS, sort=False, dropna=False)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _pool_group(key: dict[str, Any], group: pd.DataFrame, level: float) -> dict[str, Any]:
+    usable = group.dropna(subset=["estimate", "lower", "upper"])
+    usable = usable[usable["upper"] > usable["lower"]]
+    total = {
+        "k": len(usable),
+        "n": usable["n"].sum(),
+        "events": usable["events"].sum(min_count=1),
+        "cohorts": ";".join(usable["cohort"]),
+    }
+    values, lower, upper = usable[["estimate", "lower", "upper"]].to_numpy(float).T
+    try:
+        pooled = pool_on(SCALES[key["metric"]], values, lower, upper, level)
+    except NotEstimableError as error:
+        missing = dict.fromkeys(("estimate", "lower", "upper"), np.nan)
+        return {**key, **missing, **total, "note": f"not estimable: because {error}"}
+    numbers = {
+        "estimate": pooled.estimate.value, "lower": pooled.estimate.lower, "upper": pooled.estimate.upper,
+        "prediction_lower": pooled.prediction.lower, "prediction_upper": pooled.prediction.upper,
+        "tau2": pooled.tau2, "i2": pooled.i2, "q_p": pooled.q_p,
+    }  # fmt: skip
+    return {**key, **numbers, **total, "note": pooled.note}
