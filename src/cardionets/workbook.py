@@ -7,17 +7,20 @@ Under the pipeline the folder is ``reports/<cohort>/<stage>``; a notebook that s
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import HTML, Image, display
-from matplotlib import pyplot as plt
+from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
-from cardionets import figures, tables
-from cardionets.config import Study
+from cardionets.config import Cohort, Study
+from cardionets.figures.base import Provenance, png_bytes, save
+from cardionets.files import atomic_path
 from cardionets.run import OUT_VARIABLE, STUDY
+from cardionets.store import Store
 
 
 @dataclass
@@ -28,8 +31,46 @@ class Workbook:
     cohort: str = STUDY
     study: Study = field(default_factory=Study)
 
+    def __post_init__(self) -> None:
+        who = self.settings.label if self.cohort != STUDY else "The study"
+        note = " **SIMULATED data.**" if self.provenance().simulated else ""
+        display(Markdown(f"{who}, preset `{self.study.protocol.preset}`.{note}"))
+
+    @property
+    def settings(self) -> Cohort:
+        """The block of ``cohorts.yaml``."""
+        return self.study.cohort(self.cohort)
+
+    @cached_property
+    def store(self) -> Store:
+        """The cohort's harmonised store."""
+        return Store.open(self.study.path("store", self.cohort), self.study.grid)
+
     @property
     def out(self) -> Path:
         """Where figures and tables go."""
         given = os.environ.get(OUT_VARIABLE)
         return Path(given) if given else self.study.path("scratch", self.cohort, self.stage)
+
+    def provenance(self, n: int | None = None) -> Provenance:
+        """The line that every figure carries; ``n`` people where a figure shows people."""
+        return Provenance.of(self.study, self.cohort, n)
+
+    def figure(self, figure: Figure, name: str, n: int | None = None) -> None:
+        """Publish a figure as PNG, SVG and PDF, and show it."""
+        provenance = self.provenance(n)
+        save(figure, self.out / "figures" / name, provenance)
+        display(Image(png_bytes(figure, provenance)))
+
+    def animation(self, gif: bytes, name: str) -> None:
+        """Publish an animated GIF and show it playing."""
+        with atomic_path(self.out / "figures" / f"{name}.gif") as aside:
+            aside.write_bytes(gif)
+        display(Image(gif, format="gif"))
+
+    def table(self, frame: pd.DataFrame, name: str, show: Sequence[str] | None = None, rows: int = 30) -> None:
+        """Publish a table as CSV, and show its first ``rows`` rows (and the columns ``show``)."""
+        with atomic_path(self.out / "tables" / f"{name}.csv") as aside:
+            frame.to_csv(aside, index=False, float_format="%.6g")
+        shown = frame[list(show)] if show else frame
+        display(HTML(shown.head(rows).to_html(index=False, float_format=lambda v: f"{v:.3g}", na_rep="")))
