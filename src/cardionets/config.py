@@ -15,6 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cardionets import diseases, phenotypes
 
 
+STUDY = "study"  # in place of a cohort's name: the study as a whole
+OUT_VARIABLE = "CARDIONETS_OUT"  # environment: where the runner wants a notebook's figures and tables
+
+
 class StudyError(Exception):
     """A fault the user can mend: the message names the file, the field and the remedy in one sentence per fault."""
 

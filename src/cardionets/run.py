@@ -23,13 +23,11 @@ from typing import Any
 import jupytext
 import nbformat
 
-from cardionets.config import Study, StudyError
+from cardionets.config import OUT_VARIABLE, STUDY, Study, StudyError
 from cardionets.files import atomic_path
 from cardionets.progress import clock
 
 Notebook = Any  # an nbformat.NotebookNode: a dictionary whose keys are attributes
-STUDY = "study"
-OUT_VARIABLE = "CARDIONETS_OUT"
 
 
 def load(study: Study, stage: str) -> Notebook:

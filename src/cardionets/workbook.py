@@ -16,10 +16,9 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
-from cardionets.config import Cohort, Study
+from cardionets.config import OUT_VARIABLE, STUDY, Cohort, Study
 from cardionets.figures.base import Provenance, png_bytes, save
 from cardionets.files import atomic_path
-from cardionets.run import OUT_VARIABLE, STUDY
 from cardionets.store import Store
 
 
