@@ -97,7 +97,11 @@ def test_windows_against_the_day_of_the_ecg():
 
 def test_an_ecg_without_a_date_decides_any_only():
     index = make_index(people("a", date=None), table(("a", "", "icd10", "I48", "2019-01-01")))
-    assert [one(index, "atrial_fibrillation", w) for w in ("any", "prevalent", "incident")] == [[True], [pd.NA], [pd.NA]]
+    assert [one(index, "atrial_fibrillation", w) for w in ("any", "prevalent", "incident")] == [
+        [True],
+        [pd.NA],
+        [pd.NA],
+    ]
 
 
 def test_unknown_is_never_absent():
@@ -131,9 +135,7 @@ def test_subtype_from_the_centre_then_from_codes_that_agree():
 def test_withdrawn_and_site_lists_mark_their_people(tmp_path):
     (tmp_path / "withdrawn20240101.csv").write_text("a\n\n77\n")
     (tmp_path / "leave_out.txt").write_text("\ufeffperson,why\nb,no consent\n", encoding="utf-8")
-    cohort = Cohort(
-        label="X", path=tmp_path, depends="x", layout="ukb", role="development", exclude="leave_out.txt"
-    )
+    cohort = Cohort(label="X", path=tmp_path, depends="x", layout="ukb", role="development", exclude="leave_out.txt")
     marked = labels.mark_excluded(make_index(people("a", "b", "c")), cohort)
     assert marked.records["excluded"].tolist() == ["withdrawn", "site exclusion list", ""]
     missing = cohort.model_copy(update={"exclude": "other.txt"})

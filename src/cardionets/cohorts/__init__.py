@@ -45,7 +45,7 @@ def make_index(records: pd.DataFrame, codes: pd.DataFrame | None = None, notes: 
     columns = {name: _text(records, name) for name in TEXT}
     columns["coded"] = columns["coded"].where(columns["coded"].isin(CODED), "none")
     sex = _text(records, "sex").str.upper()
-    columns["sex"] = sex.where(sex.isin(["F", "M"]), None)
+    columns["sex"] = sex.where(sex.isin(["F", "M"]), None).astype("string")
     columns |= {name: pd.to_numeric(_column(records, name, np.nan), errors="coerce").astype(float) for name in NUMBERS}
     columns |= {name: dates(_column(records, name, None)) for name in DATES}
     table = pd.DataFrame(columns).reset_index(drop=True)
