@@ -6,7 +6,7 @@ end-diastole and the frames evenly spaced over one cycle. Nothing here needs a s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final, Literal
@@ -135,6 +135,12 @@ def plane(axes: NDArray[np.float64]) -> str:
     lateral, inferior = AXES["sax"]
     normals = {"sax": np.cross(lateral, inferior), "4ch": inferior, "2ch": lateral}
     return max(normals, key=lambda view: abs(float(normal @ normals[view])))
+
+
+def middle_slice(depths: Sequence[float]) -> int:
+    """Index of the mid-ventricular slice of a stack whose depths ascend from base to apex; of two, the basal one."""
+    middle = (depths[0] + depths[-1]) / 2
+    return min(range(len(depths)), key=lambda i: round(abs(depths[i] - middle), 3))
 
 
 def canonical_turn(cine: Cine) -> Turn:

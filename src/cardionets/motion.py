@@ -110,5 +110,6 @@ def fullest_frame(frames: NDArray[Any], centre: tuple[float, float], spacing_mm:
         return 0
     # Backwards from end-systole, frame after frame, to the top of the first rise above half.
     before = np.roll(filling, -int(filling.argmin()) - 1)[::-1]
-    top = next(i for i in range(len(before) - 1) if before[i] >= half and before[i + 1] <= before[i])
+    tops = (i for i in range(len(before) - 1) if before[i] >= half and before[i + 1] <= before[i])
+    top = next(tops, len(before) - 1)
     return (int(filling.argmin()) - top) % len(filling)

@@ -1,0 +1,241 @@
+"""DICOM cines: a folder, a single-person zip of UK Biobank (fields 20208 and 20209), or any zip of one study.
+
+A source may hold many series: the view is found by the series' description or by its plane, the slice by its position
+in the stack, the phase by TriggerTime. What cannot be trusted is refused with file, field and remedy.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from cardionets.cmr import AXES, MIN_FRAMES, VIEWS, Cine, middle_slice, plane
+from cardionets.cohorts.archive import files_in
+from cardionets.config import StudyError
+
+MAGIC: Final = b"DICM"
+PLAIN: Final = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+TAG_PIXELS: Final = 0x7FE00010
+NEEDED: Final = (
+    "SeriesInstanceUID",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+)
+DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
+NOT_A_CINE: Final = re.compile(r"inlinevf|scout|localizer|loc\b|flow|tagging|lge|shmolli|t1map|t2map", re.IGNORECASE)
+NAMED: Final = {
+    "sax": re.compile(r"sax|sa[_ ]|short", re.IGNORECASE),
+    "4ch": re.compile(r"4[ _-]?ch|four|hla", re.IGNORECASE),
+    "2ch": re.compile(r"2[ _-]?ch|two|vla", re.IGNORECASE),
+    "3ch": re.compile(r"3[ _-]?ch|three|lvot", re.IGNORECASE),
+}
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One file's header; its pixels stay undecoded in ``data`` until they are wanted."""
+
+    name: str
+    data: Any
+    series: str
+    series_number: int
+    description: str
+    axes: NDArray[np.float64]
+    corner: NDArray[np.float64]
+    spacing_mm: tuple[float, float]
+    shape: tuple[int, int]
+    time_ms: float | None
+    number: int
+
+    @property
+    def view(self) -> str:
+        """Named by the description, else told by the plane."""
+        named = [view for view, pattern in NAMED.items() if pattern.search(self.description)]
+        return named[0] if len(named) == 1 else plane(self.axes)
+
+    @property
+    def depth(self) -> float:
+        """Position along the slice's normal, mm, growing from base to apex."""
+        normal = np.cross(self.axes[0], self.axes[1])
+        towards_apex = float(normal @ np.cross(AXES["sax"][1], AXES["sax"][0]))
+        return round(float(self.corner @ normal) * (1 if towards_apex >= 0 else -1), 1)
+
+
+def read_dicom_series(source: Path, view: str) -> Cine:
+    """The cine of one view (``"sax"``: its mid-ventricular slice; ``"4ch"``) from a folder, a zip or a file of DICOM.
+
+    ``frames`` (frame, H, W) in the stored dtype, float32 after a rescale; spacing in mm; times in ms after the R wave.
+    Raises StudyError where the source is missing, damaged, incomplete, of another view or without its geometry.
+    """
+    if view not in VIEWS:
+        raise StudyError(f"{source.name}: view: {view!r} is unknown; use one of {', '.join(VIEWS)}.")
+    images = [_header(name, raw) for name, raw in files_in(source) if _is_dicom(name, raw)]
+    wanted = [image for image in images if image.view == view and not NOT_A_CINE.search(image.description)]
+    if not wanted:
+        found = sorted({f"{i.description or 'unnamed'} ({i.view})" for i in images}) or ["no DICOM image"]
+        raise StudyError(f"{source.name}: view: no {view} cine, only {', '.join(found)}; give the right series.")
+    return _cine(_middle(source, wanted), source, view)
+
+
+def _is_dicom(name: str, raw: bytes) -> bool:
+    if raw[128:132] == MAGIC:
+        return not name.upper().endswith("DICOMDIR")
+    if name.lower().endswith(".dcm"):
+        raise StudyError(f"{name}: no DICOM header (bytes 128-132); the file is cut short or foreign, copy it again.")
+    return False
+
+
+def _header(name: str, raw: bytes) -> _Image:
+    if DEFLATED in raw[:1024]:
+        raise StudyError(
+            f"{name}: transfer syntax: deflated DICOM is not read; convert it to Explicit VR Little Endian."
+        )
+    try:
+        data = pydicom.dcmread(io.BytesIO(raw))
+        fields = _fields(data)
+    except StudyError as error:
+        raise StudyError(f"{name}: {error}") from None
+    except Exception as error:  # bytes from elsewhere can fail anywhere inside the parser
+        raise StudyError(f"{name}: unreadable DICOM ({type(error).__name__}); copy it again from the source.") from None
+    return _Image(name, data, **fields)
+
+
+def _fields(data: Any) -> dict[str, Any]:
+    values = {key: data.get(key) for key in (*NEEDED, "TriggerTime", "SeriesNumber", "SeriesDescription")}
+    missing = [key for key in NEEDED if values[key] in (None, "")]
+    if missing or TAG_PIXELS not in data:
+        named = ", ".join([*missing, *(["PixelData"] if TAG_PIXELS not in data else [])])
+        raise StudyError(f"{named}: missing; export the original images with their geometry.")
+    if int(data.get("NumberOfFrames") or 1) > 1 or int(data.get("SamplesPerPixel") or 1) > 1:
+        raise StudyError("NumberOfFrames, SamplesPerPixel: multi-frame or colour; export single grey frames.")
+    axes = np.array(values["ImageOrientationPatient"], dtype=np.float64).reshape(2, 3)
+    if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-2):
+        raise StudyError("ImageOrientationPatient: the directions are not orthogonal unit vectors; mend the header.")
+    time = values["TriggerTime"]
+    return {
+        "series": str(values["SeriesInstanceUID"]),
+        "series_number": int(values["SeriesNumber"] or 0),
+        "description": str(values["SeriesDescription"] or ""),
+        "axes": axes,
+        "corner": np.array(values["ImagePositionPatient"], dtype=np.float64).reshape(3),
+        "spacing_mm": (float(values["PixelSpacing"][0]), float(values["PixelSpacing"][1])),
+        "shape": (int(values["Rows"]), int(values["Columns"])),
+        "time_ms": None if time in (None, "") else float(time),
+        "number": int(data.get("InstanceNumber") or 0),
+    }
+
+
+def _middle(source: Path, images: Sequence[_Image]) -> list[_Image]:
+    """The images of the middle slice; where a slice was scanned again, those of the last series."""
+    groups: dict[tuple[float, int, str], list[_Image]] = defaultdict(list)
+    for image in images:
+        groups[image.depth, image.series_number, image.series].append(image)
+    slices = {depth: group for (depth, _, _), group in sorted(groups.items()) if len(group) >= MIN_FRAMES}
+    if not slices:
+        most = max(map(len, groups.values()))
+        raise StudyError(
+            f"{source.name}: frames: at most {most} per slice, {MIN_FRAMES} needed; copy the whole series."
+        )
+    depths = sorted(slices)
+    return slices[depths[middle_slice(depths)]]
+
+
+def _cine(images: Sequence[_Image], source: Path, view: str) -> Cine:
+    if len({(i.shape, i.spacing_mm, i.axes.tobytes()) for i in images}) > 1:
+        raise StudyError(
+            f"{source.name}: Rows, PixelSpacing, ImageOrientationPatient: differ within one series; split it."
+        )
+    images, times, notes = _ordered(source, images)
+    first = images[0].data
+    return Cine(
+        frames=np.stack([_pixels(image) for image in images]),
+        spacing_mm=images[0].spacing_mm,
+        times_ms=times,
+        view=view,
+        axes=images[0].axes,
+        rr_ms=_cycle(first),
+        source=source.name,
+        scanned=_day(first),
+        notes=notes,
+    )
+
+
+def _ordered(
+    source: Path, images: Sequence[_Image]
+) -> tuple[list[_Image], NDArray[np.float64] | None, tuple[str, ...]]:
+    """The frames in time, their times (frame,), and what had to be assumed."""
+    given = [image.time_ms for image in images if image.time_ms is not None]
+    if len(given) < len(images) or len(set(given)) == 1:
+        ordered = sorted(images, key=lambda i: i.number)
+        return ordered, None, ("TriggerTime is absent: frames taken by InstanceNumber, evenly spaced over one cycle",)
+    ordered = sorted(images, key=lambda i: i.time_ms or 0.0)
+    times = np.array([i.time_ms for i in ordered], dtype=np.float64)
+    steps = np.diff(times)
+    if not np.isfinite(times).all() or steps.min() <= 0:
+        raise StudyError(
+            f"{source.name}: TriggerTime: repeats within one slice; keep one reconstruction of the series."
+        )
+    declared = ordered[0].data.get("CardiacNumberOfImages")
+    if steps.max() > 1.8 * np.median(steps) or (declared and int(declared) > len(images)):
+        raise StudyError(f"{source.name}: TriggerTime: {len(images)} frames, some are missing; copy the whole series.")
+    return ordered, times, ()
+
+
+def _pixels(image: _Image) -> NDArray[Any]:
+    """Grey values (H, W) of one file, rescaled where its header says so."""
+    try:
+        pixels = _plain(image)
+        if pixels is None:
+            pixels = np.asarray(image.data.pixel_array)
+        slope, intercept = (float(image.data.get(key, d)) for key, d in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+        inverted = image.data.get("PhotometricInterpretation") == "MONOCHROME1"
+    except Exception as error:
+        raise StudyError(
+            f"{image.name}: PixelData: cannot be decoded ({type(error).__name__}); copy it again or decompress it."
+        ) from None
+    if pixels.shape != image.shape:
+        raise StudyError(f"{image.name}: PixelData: shape {pixels.shape} instead of {image.shape}; copy it again.")
+    if (slope, intercept) != (1.0, 0.0):
+        pixels = (pixels * slope + intercept).astype(np.float32)
+    return pixels.max() - pixels if inverted else pixels
+
+
+def _plain(image: _Image) -> NDArray[Any] | None:
+    """The pixels (H, W) where they lie uncompressed as unsigned 8- or 16-bit little-endian numbers, else None."""
+    data = image.data
+    bits = int(data.BitsAllocated)
+    if data.file_meta.TransferSyntaxUID not in PLAIN or bits not in (8, 16) or int(data.PixelRepresentation):
+        return None
+    count = image.shape[0] * image.shape[1]
+    return np.frombuffer(data.PixelData, f"<u{bits // 8}", count).reshape(image.shape)
+
+
+def _cycle(data: Any) -> float | None:
+    """Length of the cardiac cycle in ms, from NominalInterval or HeartRate; None where both are absent or absurd."""
+    try:
+        interval = float(data.get("NominalInterval") or 0) or 60_000 / float(data.get("HeartRate") or np.inf)
+    except (ValueError, TypeError):
+        return None
+    return interval if 250 <= interval <= 3000 else None
+
+
+def _day(data: Any) -> date | None:
+    for key in ("AcquisitionDate", "SeriesDate", "StudyDate"):
+        try:
+            return datetime.strptime(str(data.get(key) or ""), "%Y%m%d").date()
+        except ValueError:
+            continue
+    return None
