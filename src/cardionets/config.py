@@ -149,6 +149,7 @@ class Cohort(Settings):
     columns: dict[str, str] = Field(default_factory=dict)
     exclude: str | None = None
     include: tuple[str, ...] = ()
+    mask_labels: dict[int, int] = Field(default_factory=dict)
     ecg: CohortEcg = CohortEcg()
 
 

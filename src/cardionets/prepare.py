@@ -97,7 +97,7 @@ def _fingerprint(todo: pd.DataFrame, cohort: Cohort, study: Study) -> str:
     for column in ("ecg", "sax", "lax", "sax_mask", "lax_mask"):
         digest.update("\n".join(_stamp(cohort.path, name) for name in todo[column].unique()).encode())
     settings = (cohort.ecg, study.grid, study.protocol.ecg, study.protocol.quality)
-    digest.update("\n".join(block.model_dump_json() for block in settings).encode())
+    digest.update("\n".join([*(block.model_dump_json() for block in settings), str(cohort.mask_labels)]).encode())
     here = Path(__file__).parent
     for path in (
         *sorted(here.glob("cohorts/*.py")),
@@ -156,6 +156,7 @@ class Block:
     table: pd.DataFrame
     folder: Path
     declared: CohortEcg
+    mask_labels: dict[int, int]
     grid: Grid
     protocol: EcgProtocol
     gates: QualityGates
@@ -164,7 +165,8 @@ class Block:
 def _slice(plan: Plan, number: int) -> Block:
     rows = plan.table.iloc[number * BLOCK : (number + 1) * BLOCK]
     rows = rows[["ecg", "age", "sex", "sax", "lax", "sax_mask", "lax_mask"]]
-    return Block(rows, plan.cohort.path, plan.cohort.ecg, plan.grid, plan.protocol, plan.gates)
+    cohort = plan.cohort
+    return Block(rows, cohort.path, cohort.ecg, cohort.mask_labels, plan.grid, plan.protocol, plan.gates)
 
 
 def run_block(block: Block, target: Path) -> int:
@@ -225,7 +227,11 @@ def _said(record: EcgRecord, entry: Any) -> dict[str, Any]:
     """What the file says of the person; ``q_identity`` where it contradicts the centre's table."""
     other_sex = isinstance(entry.sex, str) and record.sex is not None and record.sex != entry.sex
     other_age = record.age is not None and abs(record.age - entry.age) > 2
-    said = {"file_age": record.age, "file_sex": record.sex, "file_date": pd.Timestamp(record.date) if record.date else pd.NaT}
+    said = {
+        "file_age": record.age,
+        "file_sex": record.sex,
+        "file_date": pd.Timestamp(record.date) if record.date else pd.NaT,
+    }
     return said | {"q_identity": bool(other_sex or other_age)}
 
 
@@ -243,19 +249,23 @@ def _view(entry: Any, view: str, path: str, block: Block, rows: _Rows) -> dict[s
 def _cine(block: Block, view: str, name: str, mask: str, rows: _Rows) -> dict[str, Any]:
     try:
         cine = read_cine(block.folder / name, view)
-        drawn, why = _mask(block.folder / mask, cine) if mask else (None, "")
+        drawn, why = _mask(block.folder / mask, cine, block.mask_labels) if mask else (None, "")
         where = place(cine, drawn)
         image = to_grid(cine, block.grid, where)
         outline = mask_to_grid(drawn, cine, block.grid, where) if drawn is not None else None
     except Exception as fault:
         return {"reason": reason_of(fault)}
-    line = {"slot": rows.add(view, image), "scanned": pd.Timestamp(cine.scanned) if cine.scanned else pd.NaT, "mask_reason": why}
+    line = {
+        "slot": rows.add(view, image),
+        "scanned": pd.Timestamp(cine.scanned) if cine.scanned else pd.NaT,
+        "mask_reason": why,
+    }
     return line | ({"mask_slot": rows.add(f"{view}_mask", outline)} if outline is not None else {})
 
 
-def _mask(path: Path, cine: Cine) -> tuple[Array | None, str]:
+def _mask(path: Path, cine: Cine, labels: dict[int, int]) -> tuple[Array | None, str]:
     """The mask drawn on ``cine``, or the reason why it cannot be used; the cine itself stays."""
     try:
-        return read_mask(path, cine), ""
+        return read_mask(path, cine, labels), ""
     except Exception as fault:
         return None, reason_of(fault)
