@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.datadict import tag_for_keyword
 
 from cardionets.cmr import AXES, MIN_FRAMES, VIEWS, Cine, middle_slice, plane
 from cardionets.cohorts.archive import files_in
@@ -25,7 +26,6 @@ from cardionets.config import StudyError
 
 MAGIC: Final = b"DICM"
 PLAIN: Final = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
-TAG_PIXELS: Final = 0x7FE00010
 NEEDED: Final = (
     "SeriesInstanceUID",
     "ImageOrientationPatient",
@@ -33,7 +33,28 @@ NEEDED: Final = (
     "PixelSpacing",
     "Rows",
     "Columns",
+    "PixelData",
 )
+WELCOME: Final = (
+    "TriggerTime",
+    "SeriesNumber",
+    "SeriesDescription",
+    "InstanceNumber",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "PixelRepresentation",
+    "PhotometricInterpretation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "CardiacNumberOfImages",
+    "NominalInterval",
+    "HeartRate",
+    "AcquisitionDate",
+    "SeriesDate",
+    "StudyDate",
+)
+TAGS: Final[dict[str, int]] = {keyword: tag_for_keyword(keyword) or 0 for keyword in (*NEEDED, *WELCOME)}
 DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 NOT_A_CINE: Final = re.compile(r"inlinevf|scout|localizer|loc\b|flow|tagging|lge|shmolli|t1map|t2map", re.IGNORECASE)
 NAMED: Final = {
@@ -113,28 +134,53 @@ def _header(name: str, raw: bytes) -> _Image:
     return _Image(name, data, **fields)
 
 
+def _text(data: Any, keyword: str) -> str:
+    """The stored text of one element, "" where absent; spares the parser's costly conversion of every element."""
+    tag = TAGS[keyword]
+    if tag not in data:
+        return ""
+    value = data.get_item(tag).value
+    return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else str(value or "")
+
+
+def _short(data: Any, keyword: str) -> int:
+    """The value of one element of unsigned 16-bit form, 0 where absent."""
+    tag = TAGS[keyword]
+    if tag not in data:
+        return 0
+    item = data.get_item(tag)
+    order: Literal["little", "big"] = "little" if item.is_little_endian else "big"
+    return int.from_bytes(item.value[:2], order) if isinstance(item.value, bytes) else int(item.value)
+
+
+def _numbers(data: Any, keyword: str, count: int) -> NDArray[np.float64]:
+    """The decimal numbers of one element: (count,)."""
+    values = np.array([float(part) for part in _text(data, keyword).split("\\")], dtype=np.float64)
+    if len(values) != count or not np.isfinite(values).all():
+        raise StudyError(f"{keyword}: {count} finite numbers expected, found {len(values)}; mend the header.")
+    return values
+
+
 def _fields(data: Any) -> dict[str, Any]:
-    values = {key: data.get(key) for key in (*NEEDED, "TriggerTime", "SeriesNumber", "SeriesDescription")}
-    missing = [key for key in NEEDED if values[key] in (None, "")]
-    if missing or TAG_PIXELS not in data:
-        named = ", ".join([*missing, *(["PixelData"] if TAG_PIXELS not in data else [])])
-        raise StudyError(f"{named}: missing; export the original images with their geometry.")
-    if int(data.get("NumberOfFrames") or 1) > 1 or int(data.get("SamplesPerPixel") or 1) > 1:
+    missing = [key for key in NEEDED if TAGS[key] not in data]
+    if missing:
+        raise StudyError(f"{', '.join(missing)}: missing; export the original images with their geometry.")
+    if int(_text(data, "NumberOfFrames") or 1) > 1 or _short(data, "SamplesPerPixel") > 1:
         raise StudyError("NumberOfFrames, SamplesPerPixel: multi-frame or colour; export single grey frames.")
-    axes = np.array(values["ImageOrientationPatient"], dtype=np.float64).reshape(2, 3)
+    axes = _numbers(data, "ImageOrientationPatient", 6).reshape(2, 3)
     if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-2):
         raise StudyError("ImageOrientationPatient: the directions are not orthogonal unit vectors; mend the header.")
-    time = values["TriggerTime"]
+    time = _text(data, "TriggerTime")
     return {
-        "series": str(values["SeriesInstanceUID"]),
-        "series_number": int(values["SeriesNumber"] or 0),
-        "description": str(values["SeriesDescription"] or ""),
+        "series": _text(data, "SeriesInstanceUID"),
+        "series_number": int(_text(data, "SeriesNumber") or 0),
+        "description": _text(data, "SeriesDescription"),
         "axes": axes,
-        "corner": np.array(values["ImagePositionPatient"], dtype=np.float64).reshape(3),
-        "spacing_mm": (float(values["PixelSpacing"][0]), float(values["PixelSpacing"][1])),
-        "shape": (int(values["Rows"]), int(values["Columns"])),
-        "time_ms": None if time in (None, "") else float(time),
-        "number": int(data.get("InstanceNumber") or 0),
+        "corner": _numbers(data, "ImagePositionPatient", 3),
+        "spacing_mm": tuple(_numbers(data, "PixelSpacing", 2).tolist()),
+        "shape": (_short(data, "Rows"), _short(data, "Columns")),
+        "time_ms": float(time) if time else None,
+        "number": int(_text(data, "InstanceNumber") or 0),
     }
 
 
@@ -188,8 +234,8 @@ def _ordered(
         raise StudyError(
             f"{source.name}: TriggerTime: repeats within one slice; keep one reconstruction of the series."
         )
-    declared = ordered[0].data.get("CardiacNumberOfImages")
-    if steps.max() > 1.8 * np.median(steps) or (declared and int(declared) > len(images)):
+    declared = _text(ordered[0].data, "CardiacNumberOfImages")
+    if steps.max() > 1.8 * np.median(steps) or (declared.isdigit() and int(declared) > len(images)):
         raise StudyError(f"{source.name}: TriggerTime: {len(images)} frames, some are missing; copy the whole series.")
     return ordered, times, ()
 
@@ -200,8 +246,9 @@ def _pixels(image: _Image) -> NDArray[Any]:
         pixels = _plain(image)
         if pixels is None:
             pixels = np.asarray(image.data.pixel_array)
-        slope, intercept = (float(image.data.get(key, d)) for key, d in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
-        inverted = image.data.get("PhotometricInterpretation") == "MONOCHROME1"
+        slope = float(_text(image.data, "RescaleSlope") or 1)
+        intercept = float(_text(image.data, "RescaleIntercept") or 0)
+        inverted = _text(image.data, "PhotometricInterpretation") == "MONOCHROME1"
     except Exception as error:
         raise StudyError(
             f"{image.name}: PixelData: cannot be decoded ({type(error).__name__}); copy it again or decompress it."
@@ -216,18 +263,18 @@ def _pixels(image: _Image) -> NDArray[Any]:
 def _plain(image: _Image) -> NDArray[Any] | None:
     """The pixels (H, W) where they lie uncompressed as unsigned 8- or 16-bit little-endian numbers, else None."""
     data = image.data
-    bits = int(data.BitsAllocated)
-    if data.file_meta.TransferSyntaxUID not in PLAIN or bits not in (8, 16) or int(data.PixelRepresentation):
+    bits = _short(data, "BitsAllocated")
+    raw = data.get_item(TAGS["PixelData"]).value
+    if data.file_meta.TransferSyntaxUID not in PLAIN or bits not in (8, 16) or _short(data, "PixelRepresentation"):
         return None
-    count = image.shape[0] * image.shape[1]
-    return np.frombuffer(data.PixelData, f"<u{bits // 8}", count).reshape(image.shape)
+    return np.frombuffer(raw, f"<u{bits // 8}", image.shape[0] * image.shape[1]).reshape(image.shape)
 
 
 def _cycle(data: Any) -> float | None:
     """Length of the cardiac cycle in ms, from NominalInterval or HeartRate; None where both are absent or absurd."""
     try:
-        interval = float(data.get("NominalInterval") or 0) or 60_000 / float(data.get("HeartRate") or np.inf)
-    except (ValueError, TypeError):
+        interval = float(_text(data, "NominalInterval") or 0) or 60_000 / float(_text(data, "HeartRate") or np.inf)
+    except (ValueError, ZeroDivisionError):
         return None
     return interval if 250 <= interval <= 3000 else None
 
@@ -235,7 +282,7 @@ def _cycle(data: Any) -> float | None:
 def _day(data: Any) -> date | None:
     for key in ("AcquisitionDate", "SeriesDate", "StudyDate"):
         try:
-            return datetime.strptime(str(data.get(key) or ""), "%Y%m%d").date()
+            return datetime.strptime(_text(data, key), "%Y%m%d").date()
         except ValueError:
             continue
     return None
