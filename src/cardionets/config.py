@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cardionets import diseases, phenotypes
 
-
 STUDY = "study"  # in place of a cohort's name: the study as a whole
 OUT_VARIABLE = "CARDIONETS_OUT"  # environment: where the runner wants a notebook's figures and tables
 
