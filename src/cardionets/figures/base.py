@@ -1,0 +1,122 @@
+"""What every figure shares: the style sheet, the palette, the line of provenance, and saving so that bytes repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Final, ParamSpec
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from cardionets.config import Study
+from cardionets.files import atomic_path
+
+OKABE_ITO: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+GREY: Final = "#7F7F7F"
+LINES: Final = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+MARKS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
+METADATA: Final[dict[str, dict[str, str | None]]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+Arguments = ParamSpec("Arguments")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a figure or table comes from: cohort, people, preset, hash of the protocol, whether it is simulated."""
+
+    cohort: str
+    n: int | None = None
+    preset: str = ""
+    protocol: str = ""
+    simulated: bool = False
+
+    @classmethod
+    def of(cls, study: Study, cohort: str, n: int | None = None) -> Provenance:
+        """For one cohort of a study, or for the whole study when ``cohort`` names none of its cohorts."""
+        known = study.cohorts.get(cohort)
+        simulated = known.simulated if known else any(c.simulated for c in study.cohorts.values())
+        return cls(known.label if known else cohort, n, study.protocol.preset, protocol_hash(study), simulated)
+
+    def line(self) -> str:
+        """One line for people."""
+        parts = [self.cohort, f"n = {self.n:,}" if self.n is not None else ""]
+        parts += [f"preset {self.preset}" if self.preset else "", f"protocol {self.protocol}" if self.protocol else ""]
+        return " · ".join(part for part in parts if part)
+
+
+def protocol_hash(study: Study) -> str:
+    """Eight hex digits that change with any setting of the protocol or the preset."""
+    settings = json.dumps([study.protocol.model_dump(mode="json"), study.preset], sort_keys=True, default=str)
+    return hashlib.sha256(settings.encode()).hexdigest()[:8]
+
+
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Run a drawing function under the package's style sheet, without touching the caller's settings."""
+
+    @wraps(draw)
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        with as_file(files("cardionets") / "assets" / "style.mplstyle") as sheet, mpl.rc_context():
+            plt.style.use(["default", sheet])
+            with plt.ioff():
+                figure = draw(*args, **kwargs)
+            plt.close(figure)
+            return figure
+
+    return wrapper
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour per name, in order; after eight the palette repeats and line styles tell names apart."""
+    return {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(names)}
+
+
+def stamp(figure: Figure, provenance: Provenance) -> None:
+    """Write the provenance below a figure, and SIMULATED in red where it is."""
+    engine = figure.get_layout_engine()
+    inches = figure.get_figheight()
+    if engine is not None and hasattr(engine, "set") and not figure.get_gid():
+        engine.set(rect=(0, 0.2 / inches, 1, 1 - 0.2 / inches))  # type: ignore[call-arg]
+    figure.set_gid("stamped")
+    figure.text(
+        0.01, 0.05 / inches, provenance.line(), fontsize=5.5, color=GREY, ha="left", va="bottom", gid="provenance"
+    )
+    if provenance.simulated:
+        figure.text(
+            0.99, 0.05 / inches, "SIMULATED", fontsize=6.5, color="#C00000", weight="bold", ha="right", va="bottom"
+        )
+
+
+def save(
+    figure: Figure, stem: Path, provenance: Provenance, suffixes: Sequence[str] = (".png", ".svg", ".pdf")
+) -> list[Path]:
+    """Stamp a figure and write ``stem`` + each suffix (PNG at 300 dpi), the same bytes for the same figure."""
+    if figure.get_gid() != "stamped":
+        stamp(figure, provenance)
+    written = []
+    with mpl.rc_context({"svg.hashsalt": "cardionets", "svg.fonttype": "path", "pdf.fonttype": 42}):
+        for suffix in suffixes:
+            target = stem.with_name(stem.name + suffix)
+            with atomic_path(target) as aside:
+                figure.savefig(aside, format=suffix[1:], dpi=300, metadata=METADATA[suffix])
+            written.append(target)
+    return written
+
+
+def png_bytes(figure: Figure, provenance: Provenance | None = None, dpi: int = 150) -> bytes:
+    """A figure as PNG in memory, for a page."""
+    if provenance is not None and figure.get_gid() != "stamped":
+        stamp(figure, provenance)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata=METADATA[".png"])
+    return buffer.getvalue()
