@@ -172,15 +172,15 @@ ICD10: Final[dict[str, tuple[str, ...]]] = {
     "valve": ("I080", "I340", "I350", "I351"),
     "pulmonary_hypertension": ("I270", "I272"),
     "pericarditis": ("I300", "I309", "I319"),
-    "rbbb": ("I450", "I451"),
-    "lbbb": ("I446", "I447"),
+    "rbbb": ("I451",),
+    "lbbb": ("I447",),
 }
 ICD10_CM: Final[dict[str, tuple[str, ...]]] = ICD10 | {
     "cad": ("I214", "I2510", "I252", "I25810"),
     "heart_failure": ("I5020", "I5032", "I509"),
     "atrial_fibrillation": ("I4891", "I480", "I4820"),
     "pulmonary_hypertension": ("I270", "I2720"),
-    "rbbb": ("I4510", "I450"),
+    "rbbb": ("I4510", "I4519"),
 }
 ICD9: Final[dict[str, tuple[str, ...]]] = {
     "cad": ("41071", "41401", "4148"),
@@ -194,56 +194,18 @@ ICD9: Final[dict[str, tuple[str, ...]]] = {
     "lbbb": ("4263",),
 }
 SUBTYPE_ICD9: Final = {"dcm": ("4254",), "hcm": ("42511", "42518"), "rcm": ("4254",)}
+
+
+def _codes(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 OTHERS: Final[dict[str, tuple[str, ...]]] = {
-    "icd10": (
-        "I10",
-        "E119",
-        "E780",
-        "K219",
-        "J459",
-        "M545",
-        "R074",
-        "I209",
-        "I440",
-        "I493",
-        "I269",
-        "I330",
-        "I839",
-        "N390",
-        "Z867",
-    ),
-    "icd10cm": (
-        "I10",
-        "E119",
-        "E785",
-        "K219",
-        "J449",
-        "N179",
-        "I440",
-        "I2699",
-        "I330",
-        "I471",
-        "D649",
-        "Z7901",
-        "R079",
-    ),
-    "icd9": (
-        "4019",
-        "25000",
-        "2724",
-        "53081",
-        "496",
-        "5849",
-        "42611",
-        "41519",
-        "4210",
-        "4270",
-        "2859",
-        "V5861",
-        "78650",
-    ),
+    "icd10": _codes("I10 E119 E780 K219 J459 M545 R074 I209 I440 I446 I450 I493 I269 I330 I839 N390 Z867"),
+    "icd10cm": _codes("I10 E119 E785 K219 J449 N179 I440 I444 I450 I2699 I330 I471 D649 Z7901 R079"),
+    "icd9": _codes("4019 25000 2724 53081 496 5849 42611 4262 41519 4210 4270 2859 V5861 78650"),
 }
-"""Codes of no studied disease, among them neighbours of the studied ones: I20, I44.0, I26, I33; 426.11, 415.19."""
+"""Codes of no studied disease, among them neighbours in the lists: I20, I26, I33, I44.0, I45.0; 415.19, 426.2."""
 
 _BOOKS: Final = {"icd10": ICD10, "icd10cm": ICD10_CM, "icd9": ICD9}
 

@@ -1,0 +1,197 @@
+"""Writes simulated centres to disk in their own layouts, in parallel, with the same bytes for any number of workers.
+
+People are written in chunks by joblib processes. Whatever is drawn for a recording or a person takes its randomness
+from (seed, centre, purpose, its own number), so neither the chunks nor their order matter. A centre is written aside as
+a whole and then takes its name; the stamp inside it says what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from cardionets.config import Study, StudyError
+from cardionets.ecg import LEADS, STORED8
+from cardionets.files import atomic_path
+from cardionets.progress import clock, track
+from cardionets.simulate import ecg_files, faults
+from cardionets.simulate.centres import CENTRES, Centre, SimulateSettings
+from cardionets.simulate.ecg import digitise, synthesise
+from cardionets.simulate.images import write_images
+from cardionets.simulate.plan import Plan, cmr_dates, make_plan, record_truth, stream, truth
+from cardionets.simulate.tables import write_tables
+
+SECONDS: Final = 10
+CHUNK: Final = 16
+"""People per task: a few megabytes of signals."""
+
+STAMP: Final = ".simulated.json"
+NOTICE: Final = "SIMULATED RECORDING of a person who does not exist"
+MIMIC_LEADS: Final = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
+WRITERS: Final[dict[str, tuple[Callable[..., None], tuple[str, ...]]]] = {
+    "cardiosoft": (ecg_files.write_cardiosoft, LEADS),
+    "mimic": (ecg_files.write_wfdb, MIMIC_LEADS),
+    "wfdb": (ecg_files.write_wfdb, LEADS),
+    "muse": (ecg_files.write_muse, STORED8),
+    "dicom": (ecg_files.write_dicom_ecg, LEADS),
+}
+"""Writer and stored leads, in stored order, of every format."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one task writes: rows of a plan, with their numbers in the whole centre (``people``, ``records`` index)."""
+
+    centre: Centre
+    seed: int
+    folder: Path
+    people: pd.DataFrame
+    records: pd.DataFrame
+    signals: pd.DataFrame
+
+
+def split(plan: Plan, folder: Path) -> Iterator[Part]:
+    """The plan in tasks of ``CHUNK`` people, recordings with their people."""
+    people = pd.concat([plan.people.assign(cmr_date=cmr_dates(plan)), plan.hearts], axis=1)
+    signals, owner = plan.signal_hearts(), plan.records["person"].to_numpy()
+    for start in range(0, len(people), CHUNK):
+        rows = slice(*np.searchsorted(owner, [start, start + CHUNK]))
+        mine = people.iloc[start : start + CHUNK]
+        yield Part(plan.centre, plan.seed, folder, mine, plan.records.iloc[rows], signals.iloc[rows])
+
+
+def write_part(part: Part) -> int:
+    """Write the recordings and images of one part; returns its number of people."""
+    _write_ecgs(part)
+    if part.centre.scanner is not None:
+        for number, person in zip(part.people.index.tolist(), _rows(part.people)):
+            if person["cmr"]:
+                write_images(part.centre, person, part.folder, part.seed, number)
+    return len(part.people)
+
+
+def _write_ecgs(part: Part) -> None:
+    centre, records = part.centre, part.records
+    sources = records["source"].tolist()
+    signals = synthesise(part.signals, centre.device.rate_hz, SECONDS, _streams(part, "ecg", sources))
+    counts = digitise(signals, centre.device, _streams(part, "device", sources))  # (record, 12, T)
+    write, leads = WRITERS[centre.ecg_format]
+    order = [LEADS.index(lead) for lead in leads]
+    names = [name.lower() for name in leads] if centre.ecg_format == "wfdb" else leads
+    people = _rows(part.people.loc[records["person"]])
+    for row, number, record, person in zip(counts, records.index.tolist(), _rows(records), people):
+        spoiled = faults.spoil(row, record["fault"], stream(part.seed, centre.index, "faults", number))
+        path = part.folder / centre.ecg_path(person["person"], record["record"])
+        write(path, spoiled[order], centre.device.rate_hz, centre.device.lsb_uv, names, _meta(record, person))
+        if record["fault"] == "truncated":
+            faults.truncate(path.with_suffix(".dat") if path.suffix == ".hea" else path)
+
+
+def _streams(part: Part, purpose: str, numbers: list[int]) -> list[np.random.Generator]:
+    return [stream(part.seed, part.centre.index, purpose, number) for number in numbers]
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _meta(record: dict[str, Any], person: dict[str, Any]) -> dict[str, Any]:
+    """What the recorder writes beside the signal."""
+    pr = {} if person["rhythm"] == "af" else {"PQInterval": round(person["pr_ms"])}
+    measured = {"VentricularRate": round(record["rate_bpm"]), "QRSDuration": round(person["qrs_ms"])} | pr
+    return {
+        "person": person["person"],
+        "date": record["date"].to_pydatetime(),
+        "age": int(person["age"]),
+        "sex": person["sex"],
+        "height_cm": round(person["height_cm"]),
+        "weight_kg": round(person["weight_kg"]),
+        "measurements": measured,
+        "comments": (NOTICE,),
+    }
+
+
+@lru_cache(maxsize=1)
+def simulator_version() -> str:
+    """SHA-256 over the sources of this package: any change of the simulator makes the written centres stale."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _stamp(people: int, seed: int) -> dict[str, Any]:
+    return {"simulated": True, "people": people, "seed": seed, "simulator": simulator_version()}
+
+
+def is_current(name: str, people: int, seed: int, out: Path) -> bool:
+    """Whether centre ``name`` below ``out`` was finished by this simulator from this seed and number of people."""
+    stamp = out / name / STAMP
+    if not stamp.is_file() or not all(path.is_file() for path in _truth_paths(name, out)):
+        return False
+    try:
+        return bool(json.loads(stamp.read_text(encoding="utf-8")) == _stamp(people, seed))
+    except ValueError:
+        return False
+
+
+def _truth_paths(name: str, out: Path) -> tuple[Path, Path]:
+    return out / "truth" / f"{name}.parquet", out / "truth" / f"{name}_records.parquet"
+
+
+def write_centre(name: str, people: int, seed: int, out: Path, workers: int = 2) -> Path:
+    """Write centre ``name`` to ``out/<name>`` and its truth to ``out/truth``; returns the centre's folder.
+
+    The bytes depend on (name, people, seed) alone. An interrupted call leaves an older folder of that name
+    as it was. Raises ``StudyError`` for an unknown centre or a number below 1.
+    """
+    if name not in CENTRES:
+        raise StudyError(f"simulate: {name}: no such centre; known: {', '.join(CENTRES)}.")
+    if workers < 1:
+        raise StudyError(f"--workers: {workers}: at least one process is needed; give 1 or more.")
+    plan = make_plan(CENTRES[name], people, seed)
+    with atomic_path(out / name) as aside:
+        aside.mkdir()
+        write_tables(plan, aside)
+        tasks = (delayed(write_part)(part) for part in split(plan, aside))
+        done = Parallel(n_jobs=workers, return_as="generator")(tasks)
+        for _ in track(_one_by_one(done), f"simulate {name}: people", total=people):
+            pass
+        _write_truth(plan, out)
+        (aside / STAMP).write_text(json.dumps(_stamp(people, seed), indent=1) + "\n", encoding="utf-8")
+    return out / name
+
+
+def _one_by_one(counts: Iterator[int]) -> Iterator[int]:
+    for count in counts:
+        yield from range(count)
+
+
+def _write_truth(plan: Plan, out: Path) -> None:
+    for path, table in zip(_truth_paths(plan.centre.name, out), (truth(plan), record_truth(plan))):
+        with atomic_path(path) as aside:
+            table.to_parquet(aside, index=False)
+
+
+def write_study(study: Study, workers: int = 2) -> None:
+    """Write the SIMULATED centres of the study's preset to ``data/``; finished ones of the same simulator are kept."""
+    wanted = study.block("simulate", SimulateSettings).model_dump()
+    start = time.monotonic()
+    for name, people in wanted.items():
+        if is_current(name, people, study.protocol.seed, study.path("data")):
+            print(f"simulate {name}: {people:,} SIMULATED people are there already", flush=True)
+            continue
+        began = time.monotonic()
+        write_centre(name, people, study.protocol.seed, study.path("data"), workers)
+        print(f"simulate {name}: {people:,} SIMULATED people in {clock(time.monotonic() - began)}", flush=True)
+    print(f"simulate: {sum(wanted.values()):,} people in {clock(time.monotonic() - start)}", flush=True)
