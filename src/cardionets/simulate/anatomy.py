@@ -79,7 +79,7 @@ def _left_ventricle(people: Columns, rng: np.random.Generator) -> Columns:
         + 0.15 * people["infarct_extent"]
     )
     edv += 0.14 * people["regurgitation"] + 0.05 * people["other_cm"]
-    mass = 0.10 * size + 0.075 * people["lv_load"] + 0.14 * rng.standard_normal(n) + 0.04 * people["fibrosis"]
+    mass = 0.10 * size + 0.075 * people["lv_load"] + 0.15 * rng.standard_normal(n) + 0.04 * people["fibrosis"]
     mass += (
         0.28 * _is(people, "dcm")
         + 0.42 * _is(people, "hcm")

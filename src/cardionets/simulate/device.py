@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -64,11 +65,18 @@ def _one(leads: npt.NDArray[np.float32], device: Device, rng: np.random.Generato
     return np.concatenate([limbs, stored[2:]])
 
 
-def _band(leads: npt.NDArray[np.float32], device: Device) -> npt.NDArray[np.float32]:
-    """Causal band-pass that starts settled on the first sample, as a recorder that has been running does."""
+@lru_cache
+def _filter(device: Device) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Second-order sections of the band-pass and their settled state for a constant input of 1."""
     sections = [dsp.butter(2, device.lowpass_hz, "lowpass", fs=device.rate_hz, output="sos")]
     if device.highpass_hz > 0:
         sections.append(dsp.butter(1, device.highpass_hz, "highpass", fs=device.rate_hz, output="sos"))
     sos = np.concatenate(sections)
-    settled = dsp.sosfilt_zi(sos)[:, None, :] * leads[None, :, :1]  # (section, 8, 2)
+    return sos, dsp.sosfilt_zi(sos)
+
+
+def _band(leads: npt.NDArray[np.float32], device: Device) -> npt.NDArray[np.float32]:
+    """Causal band-pass that starts settled on the first sample, as a recorder that has been running does."""
+    sos, state = _filter(device)
+    settled = state[:, None, :] * leads[None, :, :1]  # (section, 8, 2)
     return np.asarray(dsp.sosfilt(sos, leads, axis=-1, zi=settled)[0], np.float32)

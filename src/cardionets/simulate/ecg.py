@@ -213,14 +213,16 @@ def _disturbance(samples: int, rate_hz: float, breath_hz: float, phase: float, r
     """(9, T) uV at the electrodes RA, LA, LL, V1-V6: baseline wander with breathing, muscle noise, mains pick-up, motion."""
     slow = _slow(samples, rate_hz)
     scale = rng.standard_normal(4)
-    wander = 14 * np.exp(0.6 * scale[0])
+    wander = 20 * np.exp(0.6 * scale[0])
     coefficients = (wander * rng.standard_normal((9, 12))).astype(np.float32) * slow.weight
     noise = coefficients @ slow.basis
     time = np.arange(samples, dtype=np.float32) / np.float32(rate_hz)
     breath = np.sin(2 * np.pi * breath_hz * time + np.float32(phase))
     noise += (12 * np.exp(0.6 * scale[1]) * rng.standard_normal((9, 1))).astype(np.float32) * breath
-    muscle = 4.0 * np.exp(0.5 * scale[2]) * np.exp(0.25 * rng.standard_normal((9, 1))) * np.sqrt(rate_hz / 500)
-    noise += muscle.astype(np.float32) * rng.standard_normal((9, samples), np.float32)
+    limbs = np.array([[1.4]] * 3 + [[1.0]] * 6)
+    muscle = 5.0 * limbs * np.exp(0.6 * scale[2] + 0.25 * rng.standard_normal((9, 1))) * np.sqrt(rate_hz / 500)
+    tension = np.exp((0.5 * slow.weight * rng.standard_normal(12, np.float32)) @ slow.basis)
+    noise += muscle.astype(np.float32) * tension * rng.standard_normal((9, samples), np.float32)
     _move(noise, time, rng)
     return noise
 

@@ -24,7 +24,7 @@ VARIATION: Final = tuple(
     f"var_{name}"
     for name in (
         *("gain", "axis", "azimuth", "width", "septal", "apical", "free_wall", "basal", "terminal", "rv", "late"),
-        *("notch_x", "notch_y", "notch_z", "p_length", "p_right", "p_left"),
+        *("notch_x", "notch_y", "notch_z", "p_length", "p_late", "p_right", "p_left"),
         *("st", "strain", "t_gain", "t_x", "t_y", "t_z", "t_width"),
     )
 )
@@ -242,7 +242,7 @@ def _electrical(people: Columns, rng: np.random.Generator) -> Columns:
         + 20 * rng.standard_normal(n)
     )
     effusion = np.where(people["pericarditis"], 0.82, 1.0)
-    log_gain = -0.075 * bmi_z - 0.05 * ~male + 0.15 * rng.standard_normal(n)
+    log_gain = -0.075 * bmi_z - 0.05 * ~male + 0.17 * rng.standard_normal(n)
     return {
         "qrs_ms": qrs,
         "qt_ms": qtc * np.cbrt(60 / people["rate_bpm"]),

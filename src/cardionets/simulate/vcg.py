@@ -25,34 +25,34 @@ WAVES: Final = (
 _P, _QRS, _SCAR, _NOTCH, _ST, _T, _U = slice(0, 2), slice(2, 9), 9, 10, 11, slice(12, 14), 14
 # Rows: septal, apical, free_wall, basal, terminal, rv, late. Columns: centre and width as fractions of QRS, then x, y, z in uV.
 _NORMAL: Final = np.array([
-    [0.17, 0.080, -130, -60, -330],
-    [0.37, 0.090, 560, 420, -330],
-    [0.50, 0.095, 880, 560, 430],
-    [0.66, 0.095, 120, 40, 720],
-    [0.82, 0.075, -190, -190, 170],
-    [0.42, 0.110, -150, 30, -150],
+    [0.16, 0.080, -120, -20, -190],
+    [0.36, 0.090, 600, 330, -250],
+    [0.50, 0.095, 970, 400, 370],
+    [0.66, 0.095, 170, -40, 640],
+    [0.82, 0.080, -180, -160, 150],
+    [0.42, 0.110, -120, 30, -90],
     [0.80, 0.080, 0, 0, 0],
 ])  # fmt: skip
 _RIGHT_BLOCK: Final = np.array([
-    [0.12, 0.060, -130, -60, -330],
-    [0.26, 0.062, 560, 420, -250],
-    [0.35, 0.066, 880, 540, 480],
-    [0.46, 0.068, 120, 40, 560],
-    [0.62, 0.090, -200, -20, -160],
-    [0.72, 0.095, -330, 20, -400],
-    [0.84, 0.080, -230, 20, -260],
+    [0.12, 0.060, -120, -20, -230],
+    [0.25, 0.062, 600, 330, -190],
+    [0.34, 0.066, 940, 400, 380],
+    [0.45, 0.068, 150, 0, 420],
+    [0.62, 0.090, -160, -20, -130],
+    [0.72, 0.095, -290, 10, -330],
+    [0.84, 0.080, -190, 10, -220],
 ])  # fmt: skip
 _LEFT_BLOCK: Final = np.array([
-    [0.12, 0.070, 90, 60, 60],
-    [0.28, 0.090, 480, 260, 330],
-    [0.40, 0.095, 560, 240, 760],
-    [0.56, 0.095, 430, 60, 780],
-    [0.72, 0.085, 620, 20, 520],
+    [0.12, 0.070, 90, 40, 60],
+    [0.28, 0.090, 480, 220, 330],
+    [0.41, 0.105, 560, 200, 760],
+    [0.57, 0.105, 430, 40, 780],
+    [0.73, 0.090, 560, 0, 480],
     [0.14, 0.060, -40, 20, -110],
-    [0.84, 0.080, 210, -40, 260],
+    [0.88, 0.080, 210, -40, 260],
 ])  # fmt: skip
 # Exponent of relative LV mass by QRS wave: the free wall and the base carry the added muscle, leftward and backward.
-_MASS_POWER: Final = np.array([0.25, 0.45, 0.85, 1.0, 0.6, 0.0, 0.3])
+_MASS_POWER: Final = np.array([0.2, 0.25, 0.5, 0.65, 0.45, 0.0, 0.3])
 _TOWARDS: Final = {"anterior": (0.25, 0.05, -1.0), "inferior": (-0.15, 1.0, 0.15), "lateral": (1.0, 0.05, 0.25)}
 
 
@@ -88,9 +88,10 @@ def _heart(hearts: pd.DataFrame) -> _Heart:
     mass = hearts["lv_mass"].to_numpy() / 86.0
     expected = np.where(hearts["sex"] == "M", 103.0, 71.0) / 86.0
     strain = (
-        0.25 * (hearts["lv_load"].to_numpy() - 1.3)
+        0.4 * (hearts["subtype"] == "hcm").to_numpy()
+        + 0.25 * (hearts["lv_load"].to_numpy() - 1.3)
         + 1.1 * np.log(mass / expected)
-        + 0.2 * hearts["var_strain"].to_numpy()
+        + 0.28 * hearts["var_strain"].to_numpy()
     )
     conduction = hearts["conduction"].to_numpy()
     return _Heart(
@@ -118,27 +119,27 @@ def beat(hearts: pd.DataFrame) -> Beat:
 def _p_wave(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> None:
     """Right atrium early, forward and down; left atrium later, left and back. Duration grows with the left atrium and scar."""
     left, right = h["la_max"] / 68.0, h["ra_max"] / 82.0
-    length = 108 + 26 * np.log(left) + 0.25 * (h["age"] - 64) + 25 * (h["fibrosis"] - 0.1) + 6 * h.var("p_length")
+    length = 108 + 24 * np.log(left) + 0.25 * (h["age"] - 64) + 25 * (h["fibrosis"] - 0.1) + 8 * h.var("p_length")
     length = np.clip(length, 78, 170)
     sinus = h["rhythm"] != "af"
     magnitude_right = sinus * 105 * right**0.7 * np.exp(0.18 * h.var("p_right") + 0.04 * np.clip(h["rv_load"], -2, 5))
-    magnitude_left = sinus * 85 * left**0.7 * np.exp(0.20 * h.var("p_left"))
-    vector[:, 0] = magnitude_right[:, None] * np.array([0.38, 0.80, -0.40])
-    vector[:, 1] = magnitude_left[:, None] * np.array([0.72, 0.52, 0.46])
-    onset, late = -h["pr_ms"], 0.63 + 0.04 * np.clip(np.log(left), -1, 1)
+    magnitude_left = sinus * 85 * left**0.6 * np.exp(0.26 * h.var("p_left"))
+    vector[:, 0] = magnitude_right[:, None] * np.array([0.36, 0.78, -0.60])
+    vector[:, 1] = magnitude_left[:, None] * np.array([0.74, 0.54, 0.34])
+    onset, late = -h["pr_ms"], 0.63 + 0.03 * h.var("p_late")
     centre[:, 0], centre[:, 1] = onset + 0.34 * length, onset + late * length
     rise[:, _P] = fall[:, _P] = 0.155 * length[:, None]
 
 
 def _qrs(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> None:
     """Activation of the ventricles; the table of waves depends on conduction, its voltages on mass, volume, scar and RV load."""
-    n = len(h.mass)
     tables = np.stack([_NORMAL, _RIGHT_BLOCK, _LEFT_BLOCK])
     table = tables[np.where(h.rbbb, 1, np.where(h.lbbb, 2, 0))]  # (n, wave, 5)
     names = ("septal", "apical", "free_wall", "basal", "terminal", "rv", "late")
     spread = np.stack([h.var(name) for name in names], 1) * np.array([0.35, 0.25, 0.16, 0.25, 0.45, 0.3, 0.2])
-    gain = spread + _MASS_POWER * np.log(h.mass)[:, None] + (0.13 * h.var("gain"))[:, None]
-    gain[:, 1] -= 0.014 * np.clip(h.weak, -12, 40) + 0.8 * (h["fibrosis"] - 0.1)
+    gain = spread + _MASS_POWER * np.log(h.mass)[:, None] + (0.19 * h.var("gain"))[:, None]
+    gain[:, 0] += 0.7 * (h["subtype"] == "hcm")
+    gain[:, 1] -= 0.011 * np.clip(h.weak, -12, 40) + 0.8 * (h["fibrosis"] - 0.1)
     gain[:, 2] -= 0.006 * np.clip(h.weak, -12, 40)
     gain[:, 3] += 0.25 * np.log(h["lv_edv"] / 145)
     gain[:, 5] += 0.5 * np.log(h["rv_edv"] / 155) + 0.30 * np.clip(h["rv_load"], -2, 4)
@@ -149,7 +150,6 @@ def _qrs(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> N
     centre[:, _QRS] = table[:, :, 0] * length
     jitter = np.exp(0.06 * np.stack([h.var("width"), -h.var("width")], 1).repeat([4, 3], 1))
     rise[:, _QRS] = fall[:, _QRS] = table[:, :, 1] * length * jitter
-    assert vector[:, _QRS].shape == (n, 7, 3)
 
 
 def _scar_and_notch(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> None:
@@ -157,8 +157,8 @@ def _scar_and_notch(h: _Heart, vector: Array, centre: Array, rise: Array, fall: 
     away = -_territory(h)
     healthy = np.where(h.lbbb, 0.4, 1.0)
     vector[:, _SCAR] = away * (healthy * (200 + 750 * h["infarct_extent"]))[:, None]
-    centre[:, _SCAR] = 0.36 * h["qrs_ms"]
-    rise[:, _SCAR], fall[:, _SCAR] = 0.13 * h["qrs_ms"], 0.11 * h["qrs_ms"]
+    centre[:, _SCAR] = 0.30 * h["qrs_ms"]
+    rise[:, _SCAR], fall[:, _SCAR] = 0.11 * h["qrs_ms"], 0.11 * h["qrs_ms"]
     size = 40 + 420 * h["fibrosis"]
     vector[:, _NOTCH] = size[:, None] * 0.5 * np.stack([h.var("notch_x"), h.var("notch_y"), h.var("notch_z")], 1)
     centre[:, _NOTCH] = (0.6 + 0.06 * h.var("width")) * h["qrs_ms"]
@@ -176,10 +176,10 @@ def _territory(h: _Heart) -> Array:
 def _repolarisation(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> None:
     """T follows QRS in health, taller and further forward in men; load, scar, block and a weak ventricle turn or flatten it."""
     male = h["sex"] == "M"
-    size = np.where(male, 400.0, 300.0) * np.exp(
-        0.22 * h.var("t_gain") - 0.005 * (h["age"] - 64) + 0.35 * np.log(h.mass) * ~male
+    size = np.where(male, 560.0, 420.0) * np.exp(
+        0.22 * h.var("t_gain") - 0.005 * (h["age"] - 64) + 0.2 * np.log(h.mass)
     )
-    size = size * np.exp(-0.016 * np.clip(h.weak, -12, 35)) * (1 - 0.5 * np.clip(h.strain, 0, 1.5))
+    size = size * np.exp(-0.012 * np.clip(h.weak, -12, 35)) * (1 - 0.5 * np.clip(h.strain, 0, 1.5))
     size = size * np.where(h["pericarditis"], 0.6, 1.0)
     direction = np.stack(
         [0.62 + 0.10 * h.var("t_x"), 0.46 + 0.10 * h.var("t_y"), np.where(male, -0.52, -0.36) + 0.14 * h.var("t_z")], 1
@@ -187,8 +187,10 @@ def _repolarisation(h: _Heart, vector: Array, centre: Array, rise: Array, fall: 
     area = (vector[:, _QRS] * rise[:, _QRS, None]).sum(1) / 10.0  # (n, 3), a mean QRS vector in uV
     turned = -area * (0.22 * h.strain)[:, None]
     late = (vector[:, 6] + vector[:, 7] + vector[:, 8]) * h.rbbb[:, None]
-    turned = turned - 0.20 * late - 0.17 * area * h.lbbb[:, None]
+    turned = turned - 0.20 * late - 0.14 * area * h.lbbb[:, None]
+    overload = np.clip(h["rv_load"] - 1.8, 0, 3.5)[:, None] * np.array([30.0, -25.0, 75.0])
     size = size * np.where(h.lbbb, 0.35, 1.0)
+    turned = turned + overload
     extent = h["infarct_extent"]
     t = (
         direction * size[:, None] * (1 - 0.5 * extent)[:, None]
@@ -204,8 +206,8 @@ def _place_repolarisation(
     """ST, two overlapping T waves (slow rise, fast fall) and U in time: T ends where the QT interval does."""
     male, scale = h["sex"] == "M", h["qt_ms"] / 405
     ahead = (np.where(male, 46.0, 18.0) * np.exp(0.4 * h.var("st")))[:, None] * np.array([0.35, 0.2, -0.9])
-    vector[:, _ST] = ahead + 0.55 * turned
-    vector[:, 12] = 0.34 * t + 0.02 * t[:, [1, 2, 0]]
+    vector[:, _ST] = ahead + 0.30 * turned
+    vector[:, 12] = 0.30 * t + 0.16 * turned
     vector[:, 13] = 0.78 * t
     vector[:, _U] = 0.05 * t
     peak = h["qt_ms"] - 84 * scale * np.exp(0.06 * h.var("t_width"))
