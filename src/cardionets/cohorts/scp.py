@@ -1,6 +1,7 @@
 """SCP-ECG (EN 1064): the rhythm data of section 6, plain or Huffman-coded with the default table.
 
-Differences of order 0 to 2 are undone. Reference-beat subtraction, bimodal compression and custom tables are refused by name, never half-decoded.
+Differences of order 0 to 2 are undone. Reference-beat subtraction, bimodal compression and custom tables are refused
+by name, never half-decoded.
 """
 
 from __future__ import annotations
