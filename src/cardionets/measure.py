@@ -7,7 +7,7 @@ shapes, for many people at once. Units are those of :mod:`cardionets.phenotypes`
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ DENSITY: Final = 1.05
 """Myocardium, g/mL."""
 BULLET: Final = 5 / 6
 """V = 5/6 A L of a ventricle (Schiller et al., JASE 1989;2:358)."""
+CRESCENT: Final = 2 / 3
+"""V = 2/3 A L of the right ventricle, A and L from crossing views (Levine et al., Circulation 1984;69:497)."""
 AREA_LENGTH: Final = 8 / (3 * np.pi)
 """V = 8 A^2 / (3 pi L) of one long-axis view (Dodge and Sandler, Am Heart J 1960; Lang et al., JASE 2015;28:1)."""
 RINGS: Final = ((1, 6), (7, 6), (13, 4))
@@ -125,21 +127,22 @@ def _septum(masks: Labels, row: Array, col: Array, spacing_mm: tuple[float, floa
 def measure_two_views(sax: Labels, lax: Labels, spacing_mm: tuple[float, float]) -> pd.DataFrame:
     """Phenotypes of many people from one short-axis and one four-chamber segmentation each; one row per person.
 
-    ``sax``, ``lax`` (person, frame, H, W) on one grid, frame 0 at end-diastole. LV volume is 5/6 of the short-axis
-    area times the four-chamber length; mass the same for muscle with the length grown by the mean wall; RV and atria
-    by area and length of the four-chamber view; wall thickness of segments 7-12. Where a chamber is not drawn its
-    columns are NaN. Raises StudyError where shapes differ.
+    ``sax``, ``lax`` (person, frame, H, W) on one grid, frame 0 at end-diastole. The LV's volume is 5/6 of its
+    short-axis area times its four-chamber length, and its mass the same of its muscle, the length grown by the mean
+    wall; the RV's is 2/3 of its four-chamber area times its short-axis length; an atrium's comes by area and length
+    of the four-chamber view; wall thickness of segments 7-12. Where a chamber is not drawn its columns are NaN.
+    Raises StudyError where shapes differ.
     """
     if sax.shape != lax.shape or sax.ndim != 4:
         raise StudyError(f"masks: shapes {sax.shape} and {lax.shape}; give two of one shape (person, frame, H, W).")
-    area = _area(sax, LV, spacing_mm)
-    length = _area_length(lax, LV, spacing_mm)[1]
+    area, muscle = (_area(sax, label, spacing_mm) for label in (LV, MYO))
+    left, right, crescent = (_Shape(m, label, spacing_mm) for m, label in ((lax, LV), (lax, RV), (sax, RV)))
+    length = left.extent(left.axis)
     out = _ventricle("lv", BULLET * area * length / 1000)
-    out["lv_mass"] = _mass(area[:, 0], _area(sax[:, :1], MYO, spacing_mm)[:, 0], length[:, 0])
-    end_systole = _smallest(area * length)
-    out |= _ventricle("rv", _single_plane(lax, RV, spacing_mm), end_systole)
-    for side, label in (("la", LA), ("ra", RA)):
-        out |= _atrium(side, _single_plane(lax, label, spacing_mm))
+    out["lv_mass"] = _mass(area[:, 0], muscle[:, 0], length[:, 0])
+    out |= _ventricle("rv", CRESCENT * right.area * crescent.extent(crescent.axis) / 1000, _smallest(area * length))
+    for side, label, ventricle in (("la", LA, left), ("ra", RA, right)):
+        out |= _atrium(side, _single_plane(_Shape(lax, label, spacing_mm), ventricle))
     walls = wall_thickness(sax[:, 0], spacing_mm, 6)
     out |= {f"wt_{7 + i}": walls[:, i] for i in range(6)} | {"wt_global": walls.mean(axis=1)}
     return pd.DataFrame(out)
@@ -178,10 +181,11 @@ def _mass(cavity: Array, muscle: Array, length: Array) -> Array:
     return np.asarray(DENSITY * shell / 1000, dtype=np.float64)
 
 
-def _single_plane(masks: Labels, label: int, spacing_mm: tuple[float, float]) -> Array:
-    """Volume (person, frame) in mL by area and length of one view."""
-    area, length = _area_length(masks, label, spacing_mm)
-    return np.asarray(AREA_LENGTH * area**2 / length / 1000, dtype=np.float64)
+def _single_plane(atrium: _Shape, ventricle: _Shape) -> Array:
+    """Volume (person, frame) in mL by area and length, the length along the line from ventricle to atrium."""
+    along = np.arctan2(atrium.y - ventricle.y, atrium.x - ventricle.x)
+    length = atrium.extent(np.where(np.isfinite(along), along, atrium.axis))
+    return np.asarray(AREA_LENGTH * atrium.area**2 / length / 1000, dtype=np.float64)
 
 
 def _area(masks: Labels, label: int, spacing_mm: tuple[float, float]) -> Array:
@@ -190,29 +194,38 @@ def _area(masks: Labels, label: int, spacing_mm: tuple[float, float]) -> Array:
     return np.where(count > 0, count * spacing_mm[0] * spacing_mm[1], np.nan)
 
 
-def _area_length(masks: Labels, label: int, spacing_mm: tuple[float, float]) -> tuple[Array, Array]:
-    """Area in mm2 and length in mm along the principal axis of a label, both (person, frame); else NaN."""
-    people, frames = masks.shape[:2]
-    image, row, col = np.nonzero((masks == label).reshape(people * frames, *masks.shape[2:]))
-    y, x = row.astype(np.float64) * spacing_mm[0], col.astype(np.float64) * spacing_mm[1]
-    count = np.bincount(image, minlength=people * frames)
+class _Shape:
+    """Area (mm2), centroid ``x``, ``y`` (mm) and direction ``axis`` (radians) of the principal axis of one label of
+    masks (person, frame, H, W); all (person, frame), NaN where it is not drawn.
+    """
 
-    def mean(values: NDArray[Any]) -> Array:
-        return np.bincount(image, values, people * frames) / np.maximum(count, 1)
+    def __init__(self, masks: Labels, label: int, spacing_mm: tuple[float, float]) -> None:
+        self.shape, self.spacing_mm = masks.shape[:2], spacing_mm
+        height, width = masks.shape[2:]
+        where = np.flatnonzero((masks == label).ravel())
+        self._image = where // (height * width)
+        self._y = (where // width % height) * spacing_mm[0]
+        self._x = (where % width) * spacing_mm[1]
+        count = np.bincount(self._image, minlength=self.shape[0] * self.shape[1]).astype(np.float64)
+        self._count = np.where(count > 0, count, np.nan)
+        x, y = self._mean(self._x), self._mean(self._y)
+        dx, dy = self._x - x[self._image], self._y - y[self._image]
+        axis = 0.5 * np.arctan2(2 * self._mean(dx * dy), self._mean(dx * dx) - self._mean(dy * dy))
+        area = self._count * spacing_mm[0] * spacing_mm[1]
+        self.x, self.y, self.axis, self.area = (v.reshape(self.shape) for v in (x, y, axis, area))
 
-    dx, dy = x - mean(x)[image], y - mean(y)[image]
-    axis = 0.5 * np.arctan2(2 * mean(dx * dy), mean(dx * dx) - mean(dy * dy))
-    along = dx * np.cos(axis)[image] + dy * np.sin(axis)[image]
-    length = np.full(people * frames, np.nan)
-    drawn = np.flatnonzero(count)
-    if len(drawn):
-        starts = np.searchsorted(image, drawn)
-        extent: Any = np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts)
-        length[drawn] = extent + _pixel_along(axis[drawn], spacing_mm)
-    area = np.where(count > 0, count * spacing_mm[0] * spacing_mm[1], np.nan)
-    return area.reshape(people, frames), length.reshape(people, frames)
+    def _mean(self, values: Array) -> Array:
+        return np.bincount(self._image, values, len(self._count)) / self._count
 
-
-def _pixel_along(axis: Array, spacing_mm: tuple[float, float]) -> Array:
-    """What one pixel adds to an extent between pixel centres, mm, in the direction ``axis``."""
-    return np.asarray(np.hypot(np.cos(axis) * spacing_mm[1], np.sin(axis) * spacing_mm[0]), dtype=np.float64)
+    def extent(self, direction: Array) -> Array:
+        """Length in mm along ``direction`` (person, frame), radians from the image's right, downwards."""
+        cosine, sine = np.cos(direction).ravel(), np.sin(direction).ravel()
+        along = self._x * cosine[self._image] + self._y * sine[self._image]
+        length = np.full(len(self._count), np.nan)
+        drawn = np.flatnonzero(np.isfinite(self._count))
+        if len(drawn):
+            starts = np.searchsorted(self._image, drawn)
+            length[drawn] = np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts)
+        # between the centres of the outermost pixels; a pixel's own width completes it
+        length += np.hypot(cosine * self.spacing_mm[1], sine * self.spacing_mm[0])
+        return length.reshape(self.shape)
