@@ -1,7 +1,7 @@
 """Chambers, wall segments, strain and aorta of latent hearts, with UK Biobank marginals by sex.
 
-Means and SDs: Petersen et al., JCMR 2017;19:18 (ventricles, atria); Bai et al., Nat Med 2020;26:1654 (wall thickness, strain,
-aorta). Volumes and mass are log-normal about a power of body surface area; identities hold exactly.
+Means and SDs: Petersen et al., JCMR 2017;19:18 (ventricles, atria); Bai et al., Nat Med 2020;26:1654 (wall thickness,
+strain, aorta). Volumes and mass are log-normal about a power of body surface area; identities hold exactly.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _left_ventricle(people: Columns, rng: np.random.Generator) -> Columns:
 
 
 def _right_ventricle(people: Columns, rng: np.random.Generator) -> Columns:
-    """RV: forward stroke volume equals the LV's less regurgitation; EF 54 / 58 % falls with load, so the volume rises."""
+    """RV: the LV's stroke volume less regurgitation; EF 54 / 58 % falls with load, so that the volume rises."""
     n = len(people["age"])
     backward = np.where(people["regurgitation"], 0.15, 0.0)
     sv = people["lv_sv"] * (1 - backward) * np.exp(0.01 + 0.045 * rng.standard_normal(n))
@@ -114,7 +114,7 @@ def _atrium(name: str, maximum: Array, ef: Array) -> Columns:
 
 
 def _left_atrium(people: Columns, rng: np.random.Generator) -> Columns:
-    """LA: maximum 71 / 62 mL, log SD 0.27; grows with ventricle, load, scar, valve leak, fibrillation; its EF falls as it grows."""
+    """LA: maximum 71 / 62 mL; grows with ventricle, load, scar, valve leak, fibrillation; its EF falls as it grows."""
     male, n = people["male"], len(people["age"])
     fibrillates = people["rhythm"] == "af"
     dev = (
@@ -155,7 +155,8 @@ def _right_atrium(people: Columns, rng: np.random.Generator) -> Columns:
 def shell_thickness(volume_ml: Array, mass_g: Array) -> Array:
     """Wall thickness (mm) of an open half-ellipsoid shell that holds ``volume_ml`` and weighs ``mass_g``.
 
-    Cavity V = (2/3) pi a^2 L with L = 3.3 a; outer surface V + M / density = (2/3) pi (a + t)^2 (L + t); t by Newton's method.
+    Cavity V = (2/3) pi a^2 L with L = 3.3 a; within the outer surface V + M / density = (2/3) pi (a + t)^2 (L + t);
+    t by Newton's method.
     """
     radius = np.cbrt(1.5e3 * volume_ml / (np.pi * LENGTH_RATIO))
     length = LENGTH_RATIO * radius
@@ -191,7 +192,7 @@ def segments(people: Columns, rng: np.random.Generator) -> Columns:
     """Wall thickness (mm) and circumferential, radial, longitudinal strain (%) by segment.
 
     Thickness: the shell of the person's mass and cavity, thicker septum in hypertrophic disease, thinned by infarct.
-    Strain follows ejection fraction (r about 0.6; Bai 2020), wall thickness (radial) and load; an infarct lowers it locally.
+    Strain follows ejection fraction (r about 0.6), load and fibrosis; an infarct lowers it in its territory.
     """
     n, ef, extent = len(people["age"]), people["lv_ef"] - 60, people["infarct_extent"][:, None]
     common = rng.standard_normal(n)
@@ -230,8 +231,8 @@ def segments(people: Columns, rng: np.random.Generator) -> Columns:
 def aorta(people: Columns, rng: np.random.Generator) -> Columns:
     """Areas (mm2) and distensibility (1e-3 / mmHg) of ascending and descending aorta.
 
-    distensibility = (Amax - Amin) / (Amin PP) with pulse pressure PP; it falls by about 4 % a year of age (Redheuil et al.,
-    Hypertension 2010;55:319) and with load, while areas grow with age and body size.
+    distensibility = (Amax - Amin) / (Amin PP) with pulse pressure PP; it falls by 3-4 % a year of age (Redheuil
+    et al., Hypertension 2010;55:319) and with load, while areas grow with age and body size.
     """
     male, age, n = people["male"], people["age"] - 64, len(people["age"])
     pulse = np.clip(50 + 0.45 * age + 4 * people["lv_load"] + 9 * rng.standard_normal(n), 25, 110)

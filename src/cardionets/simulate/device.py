@@ -16,7 +16,7 @@ from cardionets.ecg import LEADS
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An electrocardiograph: sampling (Hz), counts (uV per LSB), band (Hz), own noise (uV rms) and the mains it hangs on (Hz)."""
+    """An electrocardiograph: sampling (Hz), uV per count, band (Hz), own noise (uV rms), mains it hangs on (Hz)."""
 
     rate_hz: int = 500
     lsb_uv: float = 5.0
@@ -40,9 +40,10 @@ def digitise(
 ) -> npt.NDArray[np.int32]:
     """Counts (..., 12, T) int32 of ``signals_uv`` (..., 12, T), already sampled at ``device.rate_hz``.
 
-    The eight independent leads are filtered (second-order Butterworth low pass, first-order high pass, in real time), get the device's
-    noise and mains residue, and are rounded; III, aVR, aVL and aVF follow from the counts of I and II as a recorder computes
-    them (III exactly, the others to half a count). One generator per recording makes the result independent of batching.
+    The eight independent leads are filtered (second-order Butterworth low pass, first-order high pass, in real time),
+    get the device's noise and mains residue, and are rounded; III, aVR, aVL and aVF follow from the counts of I and II
+    as a recorder computes them (III exactly, the others to half a count). One generator per recording makes the
+    result independent of batching.
     """
     batch = np.asarray(signals_uv, np.float32).reshape(-1, *signals_uv.shape[-2:])  # (n, 12, T)
     rngs = [rng] * len(batch) if isinstance(rng, np.random.Generator) else list(rng)

@@ -1,7 +1,7 @@
 """Latent hearts: one row per simulated person, from which ECG, cine, phenotypes and diagnoses all follow.
 
-Order of causes: body (age, sex, size) -> acquired and inherited disease, load, fibrosis -> chambers, walls, strain, aorta
-(:mod:`cardionets.simulate.anatomy`) -> conduction intervals and torso -> coded diagnoses by logistic liability.
+Order of causes: body (age, sex, size) -> acquired and inherited disease, load, fibrosis -> chambers, walls, strain,
+aorta (:mod:`cardionets.simulate.anatomy`) -> conduction intervals and torso -> diagnoses by logistic liability.
 Everything is vectorised over people; 10,000 hearts take a fraction of a second.
 """
 
@@ -109,7 +109,7 @@ def logistic(x: Array) -> Array:
 
 
 def bernoulli(liability: Array, prevalence: float, rng: np.random.Generator, among: Array | None = None) -> Array:
-    """Affected or not, P = logistic(a + liability), with ``a`` set so that the expected share of all people is ``prevalence``.
+    """Affected or not: P = logistic(a + liability), ``a`` set so that the expected share of all is ``prevalence``.
 
     ``among`` restricts who can be affected. The intercept is found by bisection on this population.
     """
@@ -123,7 +123,7 @@ def bernoulli(liability: Array, prevalence: float, rng: np.random.Generator, amo
 
 
 def _body(n: int, mix: CaseMix, rng: np.random.Generator) -> Columns:
-    """Age (truncated normal), sex, height and BMI by sex (UK Biobank imaging visit), body surface area (Du Bois 1916)."""
+    """Age (truncated normal), sex, height and BMI by sex (UK Biobank imaging visit), surface area (Du Bois 1916)."""
     age = mix.age_mean + mix.age_sd * rng.standard_normal(n)
     for _ in range(20):
         outside = (age < mix.age_low) | (age > mix.age_high)
@@ -158,7 +158,7 @@ def _subtypes(mix: CaseMix, male: Array, rng: np.random.Generator) -> Columns:
 
 
 def _infarct(mix: CaseMix, age_z: Array, male: Array, rng: np.random.Generator) -> Columns:
-    """Old infarct: odds 3 in men, 1.7 per decade; territory shares LAD 45 %, RCA 38 %, LCx 17 %; extent 0.1-1 of the territory."""
+    """Old infarct: odds 3 in men, 1.9 per decade; LAD 45 %, RCA 38 %, LCx 17 %; extent 0.1-1 of the territory."""
     n = len(age_z)
     has = bernoulli(1.1 * male + 0.5 * age_z, mix.infarct, rng)
     territory = rng.choice(np.array(["anterior", "inferior", "lateral"], object), size=n, p=[0.45, 0.38, 0.17])
@@ -167,7 +167,7 @@ def _infarct(mix: CaseMix, age_z: Array, male: Array, rng: np.random.Generator) 
 
 
 def _causes(people: Columns, mix: CaseMix, rng: np.random.Generator) -> Columns:
-    """Load, muscle disease, infarct, valve, lung pressure, fibrosis, rhythm and conduction, each from those before it."""
+    """Muscle disease, infarct, valve, load, fibrosis, lung pressure, rhythm, conduction, each from those before it."""
     male, n = people["male"], len(people["age"])
     age_z = (people["age"] - 64) / 7.7
     bmi_z = (people["bmi"] - 26.5) / 4.2
@@ -210,7 +210,7 @@ def _right_and_rhythm(causes: Columns, mix: CaseMix, male: Array, rng: np.random
 
 
 def _qrs_ms(people: Columns, rng: np.random.Generator) -> Array:
-    """QRS duration: 96 (men) / 88 (women) ms, longer with mass, volume and scar (Stewart 2011; Rautaharju 2009 for the sexes)."""
+    """QRS duration (ms): 95 in men, 88 in women (Mason et al., J Electrocardiol 2007;40:228); mass and scar add."""
     male, n = people["male"], len(people["age"])
     normal = np.where(male, 95.0, 88.0) + 6.5 * rng.standard_normal(n)
     normal += 22 * people["mass_dev"] + 16 * people["edv_dev"] + 9 * (people["fibrosis"] - 0.1)
@@ -226,9 +226,9 @@ def _qrs_ms(people: Columns, rng: np.random.Generator) -> Array:
 def _electrical(people: Columns, rng: np.random.Generator) -> Columns:
     """Intervals, anatomical axis and torso gain.
 
-    QT by Fridericia, QT = QTc (60 / rate)^(1/3), QTc 405 ms in men and 415 in women, prolonged by half of the QRS excess.
-    Axis (base to apex): azimuth from left towards front, elevation below the horizontal; a broad, short or old body lies flatter
-    (Engblom et al., J Electrocardiol 2005;38:332). Gain: fat, breast and lung between heart and electrodes lower the voltage.
+    QT by Fridericia, QT = QTc (60 / rate)^(1/3), QTc 404 ms in men and 414 in women, plus half of the QRS excess.
+    Axis (base to apex): azimuth from left towards front, elevation below the horizontal; in a broad, short or old body
+    it lies flatter (Engblom et al., J Electrocardiol 2005;38:332). Gain: fat, breast and lung lower the voltage.
     """
     male, age_z, bmi_z, n = people["male"], people["age_z"], people["bmi_z"], len(people["age"])
     qrs = _qrs_ms(people, rng)

@@ -1,7 +1,7 @@
 """When the heart beats: sinus rhythm with respiratory and slow variation, ectopic beats, and atrial fibrillation.
 
-Every person brings a generator, and the same number of variates is drawn from it whatever the rhythm, so that a person's beats do
-not depend on who else is computed.
+Every person brings a generator, and the same number of variates is drawn from it whatever the rhythm, so that a
+person's beats do not depend on who else is computed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LEAD_IN_S: Final = 1.2  # beats start before the recording, so that its first s
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """Beats of n people: ``time`` (n, beat) s of QRS onset, ``rr`` (n, beat) s before it, ``kind`` (n, beat) of NORMAL ...
+    """Beats of n people, each (n, beat): ``time`` s of QRS onset, ``rr`` s before it, ``kind`` (NORMAL, PREMATURE_*).
 
     ``breath_hz`` and ``breath_phase`` (n,) belong to the same respiration that modulates rate, amplitude and baseline.
     """
@@ -62,7 +62,7 @@ def _sinus(
     start: Array,
     count: int,
 ) -> Array:
-    """RR (n, beat): respiratory arrhythmia falls by 2 % a year of age (O'Brien et al., Br Heart J 1986;55:348) and is marked in 6 %."""
+    """RR (n, beat): breathing's part, marked in 6 %, falls by 2 % a year (O'Brien et al., Br Heart J 1986;55:348)."""
     age = hearts["age"].to_numpy()
     marked = np.where(uniform[:, 0, -3] < 0.06, 3.5, 1.0)
     respiratory = np.clip(0.020 * np.exp(-0.02 * (age - 62) + 0.5 * normal[:, 0, -2]) * marked, 0, 0.22)
@@ -86,7 +86,7 @@ def _fibrillation(normal: Array, mean: Array, count: int) -> Array:
 
 
 def _ectopy(hearts: pd.DataFrame, uniform: Array, count: int) -> Array:
-    """Kind of each beat: about 5 % of people have atrial and 4 % ventricular ectopics, more with age, scar and weak ventricles."""
+    """Kind of each beat: some 5 % of people have atrial, 4 % ventricular ectopics; age, scar, weak ventricles add."""
     age, scar = hearts["age"].to_numpy(), hearts["fibrosis"].to_numpy()
     likelihood = np.exp(0.03 * (age - 64))
     atrial = 0.045 * likelihood * (1 + 2 * (hearts["la_max"].to_numpy() > 95))
@@ -99,7 +99,7 @@ def _ectopy(hearts: pd.DataFrame, uniform: Array, count: int) -> Array:
 
 
 def _premature(rr: Array, kind: Array) -> Array:
-    """Shorten the RR before an ectopic beat; after it comes a pause, fully compensatory when the beat is ventricular."""
+    """Shorten the RR before an ectopic beat; a pause follows, fully compensatory when the beat is ventricular."""
     out = rr.copy()
     early = np.where(kind == PREMATURE_ATRIAL, 0.70, 0.62)
     out = np.where(kind != NORMAL, np.maximum(out * early, 0.36), out)

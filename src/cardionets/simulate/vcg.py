@@ -1,10 +1,11 @@
 """One heart beat as a sum of vector waves: P, QRS, ST, T and U of a vectorcardiogram, from a latent heart.
 
-Frame: Frank's axes, x to the left, y to the feet, z to the back; uV at the body surface scale of the Frank leads. Each wave is a fixed
-direction times a Gaussian in time whose two flanks may differ, so a beat is a table of (vector, centre, rising width, falling width).
-The sequence of activation (septum, apex, free wall, base, and the late wall of a blocked bundle) follows Durrer et al., Circulation
-1970;41:899; block patterns Surawicz et al., JACC 2009;53:976; hypertrophy Hancock et al., JACC 2009;53:992; infarct Thygesen et al.,
-JACC 2018;72:2231; P wave and atria Magnani et al., Circ Arrhythm Electrophysiol 2009;2:1.
+Frame: Frank's axes, x to the left, y to the feet, z to the back; uV as the Frank leads see it. Each wave is a fixed
+direction times a Gaussian in time whose two flanks may differ, so a beat is a table of (vector, centre, rising width,
+falling width); the fixed-shape waves follow McSharry et al., IEEE Trans Biomed Eng 2003;50:289, in three dimensions.
+The sequence of activation (septum, apex, free wall, base, the late wall of a blocked bundle) follows Durrer et al.,
+Circulation 1970;41:899; block patterns Surawicz et al., JACC 2009;53:976; hypertrophy Hancock et al., JACC
+2009;53:992; infarct Thygesen et al., JACC 2018;72:2231; voltages agree with Macfarlane's adult normal limits.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ WAVES: Final = (
     *("st", "t_early", "t_late", "u"),
 )
 _P, _QRS, _SCAR, _NOTCH, _ST, _T, _U = slice(0, 2), slice(2, 9), 9, 10, 11, slice(12, 14), 14
-# Rows: septal, apical, free_wall, basal, terminal, rv, late. Columns: centre and width as fractions of QRS, then x, y, z in uV.
+# Rows: septal, apical, free_wall, basal, terminal, rv, late; columns: centre and width in QRS durations, x, y, z in uV.
 _NORMAL: Final = np.array([
     [0.16, 0.080, -120, -20, -190],
     [0.36, 0.090, 600, 330, -250],
@@ -117,7 +118,7 @@ def beat(hearts: pd.DataFrame) -> Beat:
 
 
 def _p_wave(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> None:
-    """Right atrium early, forward and down; left atrium later, left and back. Duration grows with the left atrium and scar."""
+    """Right atrium early, forward and down; left atrium later, left and back; P lengthens with the latter and scar."""
     left, right = h["la_max"] / 68.0, h["ra_max"] / 82.0
     length = 108 + 24 * np.log(left) + 0.25 * (h["age"] - 64) + 25 * (h["fibrosis"] - 0.1) + 8 * h.var("p_length")
     length = np.clip(length, 78, 170)
@@ -132,7 +133,7 @@ def _p_wave(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -
 
 
 def _qrs(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> None:
-    """Activation of the ventricles; the table of waves depends on conduction, its voltages on mass, volume, scar and RV load."""
+    """Activation of the ventricles: waves by conduction, their voltages by mass, volume, scar and RV load."""
     tables = np.stack([_NORMAL, _RIGHT_BLOCK, _LEFT_BLOCK])
     table = tables[np.where(h.rbbb, 1, np.where(h.lbbb, 2, 0))]  # (n, wave, 5)
     names = ("septal", "apical", "free_wall", "basal", "terminal", "rv", "late")
@@ -142,10 +143,10 @@ def _qrs(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> N
     gain[:, 1] -= 0.011 * np.clip(h.weak, -12, 40) + 0.8 * (h["fibrosis"] - 0.1)
     gain[:, 2] -= 0.006 * np.clip(h.weak, -12, 40)
     gain[:, 3] += 0.25 * np.log(h["lv_edv"] / 145)
-    gain[:, 5] += 0.5 * np.log(h["rv_edv"] / 155) + 0.30 * np.clip(h["rv_load"], -2, 4)
+    gain[:, 5] += 0.5 * np.log(h["rv_edv"] / 155) + 0.45 * np.clip(h["rv_load"], -2, 4)
     vector[:, _QRS] = table[:, :, 2:] * np.exp(gain)[:, :, None]
     right = np.clip(h["rv_load"], -2, 6) * np.where(h.lbbb | h.rbbb, 0.4, 1.0)
-    vector[:, 6] += right[:, None] * np.array([-75.0, 15.0, -18.0])
+    vector[:, 6] += right[:, None] * np.array([-85.0, 20.0, -45.0])
     length = h["qrs_ms"][:, None]
     centre[:, _QRS] = table[:, :, 0] * length
     jitter = np.exp(0.06 * np.stack([h.var("width"), -h.var("width")], 1).repeat([4, 3], 1))
@@ -153,7 +154,7 @@ def _qrs(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> N
 
 
 def _scar_and_notch(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> None:
-    """Dead muscle no longer pulls towards itself: an early vector away from the territory. Diffuse scar notches the QRS."""
+    """Dead muscle no longer pulls towards itself: an early vector away from it. Diffuse scar notches the QRS."""
     away = -_territory(h)
     healthy = np.where(h.lbbb, 0.4, 1.0)
     vector[:, _SCAR] = away * (healthy * (200 + 750 * h["infarct_extent"]))[:, None]
@@ -174,7 +175,7 @@ def _territory(h: _Heart) -> Array:
 
 
 def _repolarisation(h: _Heart, vector: Array, centre: Array, rise: Array, fall: Array) -> None:
-    """T follows QRS in health, taller and further forward in men; load, scar, block and a weak ventricle turn or flatten it."""
+    """T follows QRS in health, taller and further forward in men; load, scar, block, weakness turn or flatten it."""
     male = h["sex"] == "M"
     size = np.where(male, 560.0, 420.0) * np.exp(
         0.22 * h.var("t_gain") - 0.005 * (h["age"] - 64) + 0.2 * np.log(h.mass)
@@ -222,12 +223,13 @@ def _place_repolarisation(
 def _rotation(h: _Heart) -> Array:
     """(n, 3, 3) rotation of the electrical by the anatomical axis, with individual and load-dependent turns.
 
-    In the frontal plane more elevation turns left towards the feet; in the transverse plane more azimuth turns left towards the front.
+    In the frontal plane more elevation turns left towards the feet, in the transverse plane more azimuth turns left
+    towards the front; a heavy left ventricle turns both back (up, backwards), a loaded right one down.
     """
     down = np.deg2rad(
         0.9 * (h["heart_elevation_deg"] - 36)
         + 11 * h.var("axis")
-        - 5 * np.log(h.mass) * 2
+        - 10 * np.log(h.mass)
         + 3.0 * np.clip(h["rv_load"], -2, 6)
     )
     front = np.deg2rad(0.8 * (h["heart_azimuth_deg"] - 45) + 8 * h.var("azimuth") - 8 * np.log(h.mass))
@@ -240,10 +242,10 @@ def _rotation(h: _Heart) -> Array:
 
 
 def determinants(hearts: pd.DataFrame) -> pd.DataFrame:
-    """What an ideal, noise-free ECG could reveal of each person: wave vectors (uV), their times and widths (ms), rate, rhythm.
+    """What an ideal, noise-free ECG could reveal: wave vectors (uV), their times and widths (ms), rate, rhythm.
 
-    Torso gain and orientation appear only as they act, inside the vectors. Regressing a phenotype on these columns gives the
-    attainable ceiling. One row per row of ``hearts``, same index.
+    Torso gain and orientation appear only as they act, inside the vectors. Regressing a phenotype on these columns
+    gives the attainable ceiling. One row per row of ``hearts``, same index.
     """
     waves = beat(hearts)
     columns: dict[str, Array] = {}
