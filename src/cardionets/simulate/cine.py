@@ -27,7 +27,7 @@ View = Literal["sax", "4ch"]
 Pixels = NDArray[Any]
 Mask = NDArray[np.uint8]
 
-BLOOD_8BIT: Final = 150.0
+BLOOD_8BIT: Final = 138.0
 BLOOD_12BIT: Final = 420.0
 TILT: Final = {"sax": 0.0, "4ch": -6.0}  # usual in-plane turn, degrees, anticlockwise
 
@@ -164,11 +164,14 @@ def _short_axis(
     place = short_axis.surroundings(heart, rings, plan.shift)
     softness = _softness(scanner)
     still = torso.paint(x, y, heart, place, signals, softness)
-    blood = _blood(scanner, plan, 0.0)
+    blood = _blood(scanner, plan, 0.075)
     part = short_axis.draw(x, y, rings, still, blood, signals, softness, level / lv.apex, plan.variant)
-    angle = np.radians(283 + 8 * float(heart.shape[19]))
-    distance = place.liver[1] + 34 + 4 * abs(float(heart.shape[20]))
-    aorta = (float(np.cos(angle) * distance), float(np.sin(angle) * distance))
+    down, along = (
+        place.liver[1] + 38 + 4 * abs(float(heart.shape[20])),
+        place.liver_end - 18 + 3 * float(heart.shape[19]),
+    )
+    c, s = np.cos(np.radians(place.liver[0])), np.sin(np.radians(place.liver[0]))
+    aorta = (float(c * down - s * along), float(s * down + c * along))
     return _acquire(x, y, still, part, lv.beat, heart, aorta, place, scanner, plan, rng)
 
 
@@ -184,19 +187,19 @@ def _four_chambers(heart: Heart, scanner: Scanner, rng: np.random.Generator) -> 
     still = torso.paint(x, y, heart, place, signals, softness)
     tissue.blend(still, 0.95, tissue.edge(four_chamber.pulmonary_veins(x, y, shape), softness))
     part = four_chamber.draw(
-        x, y, shape, still, _blood(scanner, plan, 0.3), signals, softness, lv.beat.opening, plan.variant
+        x, y, shape, still, _blood(scanner, plan, 0.09), signals, softness, lv.beat.opening, plan.variant
     )
     assert place.spine is not None
-    aorta = (place.spine[0] + 24, place.spine[1] + 10)
+    aorta = (place.spine[0] + 25, place.spine[1] + 20)
     return _acquire(x, y, still, part, lv.beat, heart, aorta, place, scanner, plan, rng)
 
 
 def _softness(scanner: Scanner) -> float:
-    return max(scanner.spacing_mm, scanner.resolution_mm)
+    return 1.25 * max(scanner.spacing_mm, scanner.resolution_mm)
 
 
-def _blood(scanner: Scanner, plan: _Plan, swirl: float) -> Callable[[NDArray[np.intp]], Float]:
-    """Signal of blood at pixels: inflow and swirls make it uneven; the pattern moves with the cycle."""
+def _blood(scanner: Scanner, plan: _Plan, strength: float) -> Callable[[NDArray[np.intp]], Float]:
+    """Signal of blood at pixels (pixel, frame): inflow and swirls make it uneven, SD ``strength``; the pattern moves on."""
     steps = (np.arange(scanner.frames) * tissue.FLOW_STEPS // scanner.frames + plan.start[0]) % tissue.FLOW_STEPS
     step_px = scanner.spacing_mm / 1.5
 
@@ -204,8 +207,8 @@ def _blood(scanner: Scanner, plan: _Plan, swirl: float) -> Callable[[NDArray[np.
         rows = ((pixels // scanner.size) * step_px).astype(np.int32) + plan.start[1]
         cols = ((pixels % scanner.size) * step_px).astype(np.int32) + plan.start[2]
         cell = (rows % tissue.FLOW_SIZE) * tissue.FLOW_SIZE + cols % tissue.FLOW_SIZE
-        signal = tissue.flow_pool()[steps[:, None], cell]
-        signal *= 0.06 + 0.06 * swirl
+        signal = tissue.flow_pool().take(cell, axis=0).astype(np.float32).take(steps, axis=1)
+        signal *= strength / 32
         signal += 1.0
         return signal
 
@@ -225,48 +228,56 @@ def _acquire(
     plan: _Plan,
     rng: np.random.Generator,
 ) -> tuple[Pixels, Mask]:
-    """Put the heart and the pulsating aorta on the still image; coil, blur, noise, magnitude, quantisation."""
+    """Put the heart and the pulsating aorta on the still image; coil, blur, noise, magnitude, quantisation.
+
+    Works with frames last, (row, column, frame), and turns to (frame, row, column) at the end.
+    """
     frames, size = scanner.frames, scanner.size
-    sensitivity = torso.coil(x, y, place, scanner.field_tesla)
-    image = np.empty((frames, size * size), np.float32)
-    image[:] = still * sensitivity
-    _draw_aorta(image, x, y, aorta, heart, beat, sensitivity, scanner)
-    image[:, part.pixels] = part.image * sensitivity[part.pixels]
-    mask = np.zeros((frames, size * size), np.uint8)
-    mask[:, part.pixels] = part.mask
-    cine = _blurred(image.reshape(frames, size, size), scanner)
-    return _digitised(cine, heart, scanner, plan, rng), mask.reshape(frames, size, size)
+    sensitivity = torso.coil(x, y, place, scanner.field_tesla) * np.float32(plan.gain)
+    image = np.empty((size * size, frames), np.float32)
+    image[:] = (still * sensitivity)[:, None]
+    _draw_aorta(image, x, y, still, aorta, heart, beat, sensitivity, scanner)
+    part.image[:] *= sensitivity[part.pixels, None]
+    image[part.pixels] = part.image
+    mask = np.zeros((size * size, frames), np.uint8)
+    mask[part.pixels] = part.mask
+    cine = _digitised(_blurred(image.reshape(size, size, frames), scanner), heart, scanner, rng)
+    return _frames_first(cine), _frames_first(mask.reshape(size, size, frames))
+
+
+def _frames_first(pixels: Pixels) -> Pixels:
+    # (row, column, frame) -> (frame, row, column)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _draw_aorta(
     image: Float,
     x: Float,
     y: Float,
+    still: Float,
     centre: tuple[float, float],
     heart: Heart,
     beat: Beat,
     sensitivity: Float,
     scanner: Scanner,
 ) -> None:
-    radius = np.hypot(x - centre[0], y - centre[1])
-    pixels = np.flatnonzero(radius < heart.aorta_mm[1] + 6)
-    if len(pixels) == 0:
-        return
     low, high = heart.aorta_mm
-    edge = (low + (high - low) * beat.pulse)[:, None] - radius[pixels]
-    local = np.broadcast_to(image[:1, pixels] / sensitivity[pixels], edge.shape).copy()
-    tissue.blend(local, 0.22, tissue.edge(edge + 2.0, _softness(scanner)))
-    tissue.blend(local, (1.02 + 0.18 * beat.pulse)[:, None], tissue.edge(edge, _softness(scanner)))
-    image[:, pixels] = local * sensitivity[pixels]
+    radius = np.hypot(x - centre[0], y - centre[1])
+    pixels = np.flatnonzero(radius < high + 6)
+    inside = (low + (high - low) * beat.pulse) - radius[pixels, None]
+    local = np.broadcast_to(still[pixels, None], inside.shape).copy()
+    tissue.blend(local, 0.2, tissue.edge(inside + 1.8, _softness(scanner)))
+    tissue.blend(local, 1.0 + 0.18 * beat.pulse, tissue.edge(inside, _softness(scanner)))
+    image[pixels] = local * sensitivity[pixels, None]
 
 
 def _blurred(cine: Float, scanner: Scanner) -> Float:
     """Convolve rows and columns with (b, 1 - 2 b, b), the point spread of an acquisition coarser than the pixels."""
-    share = float(np.clip(0.10 * (scanner.resolution_mm / scanner.spacing_mm) ** 2, 0.04, 0.24))
-    for axis in (1, 2):
-        ahead = tuple(slice(2, None) if a == axis else slice(None) for a in range(3))
-        behind = tuple(slice(None, -2) if a == axis else slice(None) for a in range(3))
-        inner = tuple(slice(1, -1) if a == axis else slice(None) for a in range(3))
+    share = np.float32(np.clip(0.10 * (scanner.resolution_mm / scanner.spacing_mm) ** 2, 0.04, 0.24))
+    for ahead, behind, inner in (
+        (np.s_[2:], np.s_[:-2], np.s_[1:-1]),
+        (np.s_[:, 2:], np.s_[:, :-2], np.s_[:, 1:-1]),
+    ):
         beside = cine[ahead] + cine[behind]
         beside *= share
         cine *= 1 - 2 * share
@@ -274,23 +285,22 @@ def _blurred(cine: Float, scanner: Scanner) -> Float:
     return cine
 
 
-def _digitised(cine: Float, heart: Heart, scanner: Scanner, plan: _Plan, rng: np.random.Generator) -> Pixels:
+def _digitised(cine: Float, heart: Heart, scanner: Scanner, rng: np.random.Generator) -> Pixels:
     """Add complex noise, take the magnitude (Rician), scale and store as integers."""
-    frames, size = scanner.frames, scanner.size
-    pool = tissue.noise_pool(frames, size)
-    starts = rng.integers(0, (8, 24, 24), (2, 3))
+    size = scanner.size
+    pool = tissue.noise_pool(scanner.frames, size)
+    starts = rng.integers(0, 24, (2, 2))
     signs = rng.integers(0, 2, 2) * 2 - 1
-    real, imaginary = (
-        pool[t : t + frames, r : r + size, c : c + size] for t, r, c in (tuple(int(v) for v in s) for s in starts)
-    )
-    sigma = scanner.noise * (1.3 if heart.fibrillates else 1.0)
-    cine += real * np.float32(sigma * signs[0])
+    real, imaginary = (pool[r : r + size, c : c + size] for r, c in starts.tolist())
+    sigma = np.float32(scanner.noise * (1.3 if heart.fibrillates else 1.0))
+    buffer = real * (sigma * np.float32(signs[0]))
+    cine += buffer
     cine *= cine
-    quadrature = imaginary * np.float32(sigma)
-    quadrature *= quadrature
-    cine += quadrature
+    np.multiply(imaginary, sigma, out=buffer)
+    buffer *= buffer
+    cine += buffer
     np.sqrt(cine, out=cine)
     top = 2**scanner.bits - 1
-    cine *= np.float32((BLOOD_8BIT if scanner.bits == 8 else BLOOD_12BIT * top / 4095) * plan.gain)
+    cine *= np.float32(BLOOD_8BIT if scanner.bits == 8 else BLOOD_12BIT * top / 4095)
     np.minimum(cine, np.float32(top), out=cine)
     return cine.astype(np.uint8 if scanner.bits <= 8 else np.uint16)

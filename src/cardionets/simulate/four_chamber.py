@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cardionets.simulate.geometry import THETA, Float, Heart, Ventricles, ring_mix, smooth_step
+from cardionets.simulate.geometry import THETA, Float, Heart, Ventricles, ring_mix
 from cardionets.simulate.short_axis import Blood, Slice
-from cardionets.simulate.tissue import POLAR, Contrast, blend, edge, long_axis_trabeculae
+from cardionets.simulate.tissue import POLAR, Contrast, blend, long_axis_trabeculae
 from cardionets.simulate.torso import Surroundings, habitus
 
 ROWS: Final = 256
@@ -25,6 +25,7 @@ STEP: Final = (HIGH - LOW) / (ROWS - 1)
 SEPTAL, LATERAL = int(np.argmin(abs(THETA - np.radians(205)))), int(np.argmin(abs(THETA - np.radians(25))))
 RV_AREA: Final = 0.86  # A = 0.86 V^(2/3), A in cm2, V in mL
 RV_WALL, ATRIAL_WALL = 3.5, 2.5
+STEEPEST: Final = 2.2  # mm sideways per mm of height, of the heart's outer surface
 NOWHERE: Final = -8.0  # width of a chamber where it has none
 
 
@@ -62,7 +63,7 @@ def _walls(ventricles: Ventricles) -> tuple[Float, Float, Float, Float]:
     radius = ventricles.cavity(Y)
     start = np.where(Y < ventricles.apex, np.maximum(radius[0], 0.01), 0.01).astype(np.float32)
     shift = ventricles.travel(start, radius, weight, form)
-    narrow = 1 - 0.13 * np.clip(1 - (Y - ventricles.plane[:, None]) / 26, 0, 1) ** 2
+    narrow = 1 - 0.16 * np.clip(1 - (Y - ventricles.plane[:, None]) / 26, 0, 1) ** 2
     shell = ventricles.shell(Y)
     halves = []
     for side in (SEPTAL, LATERAL):
@@ -79,48 +80,57 @@ def _walls(ventricles: Ventricles) -> tuple[Float, Float, Float, Float]:
     return septal, lateral, septal_outer, lateral_outer
 
 
-def _rv_form(v: Float) -> Float:
-    return np.asarray(np.clip(1 - v, 0, 1) ** 0.7 * (0.8 + 0.9 * np.clip(v, 0, 1)), np.float32)
+FORM_STEPS: Final = 500
+_UNIT: Final = np.linspace(0, 1, FORM_STEPS + 1)
+RV_FORM: Final[Float] = ((1 - _UNIT) ** 0.7 * (0.68 + 1.1 * _UNIT)).astype(np.float32)
+"""Width of the RV from tricuspid plane (0) to its apex (1)."""
+ATRIUM_FORM: Final[Float] = (np.sqrt(1 - _UNIT**2.4) * (0.60 + 0.40 * np.sin(np.pi * _UNIT**0.8))).astype(np.float32)
+"""Width of an atrium from its valve (0) to its roof (1)."""
+ROUNDING: Final[Float] = (1 - np.sqrt(1 - _UNIT**4)).astype(np.float32)
+"""How the septal side of an atrium curves away from the septum towards the roof."""
 
 
-def _atrium_form(u: Float) -> Float:
-    """Width against depth: 0 at the valve (three quarters as wide) to 1 at the roof."""
-    u = np.clip(u, 0, 1)
-    return np.asarray(np.sqrt(1 - u**3) * (0.74 + 0.26 * np.sin(np.pi * u**0.8)), np.float32)
-
-
-_UNIT: Final[Float] = np.linspace(0, 1, 401, dtype=np.float32)
-_RV_MEAN: Final = float(_rv_form(_UNIT).mean())
-_ATRIUM_MEAN: Final = float(_atrium_form(_UNIT).mean())
+def _form(table: Float, depth: Float) -> Float:
+    """A form at relative depths; as at the valve where negative, as at the end (zero) beyond 1."""
+    return table.take(np.clip(depth * FORM_STEPS, 0, FORM_STEPS).astype(np.int32))
 
 
 def _rv_width(ventricles: Ventricles) -> Float:
     length = (ventricles.rv_apex - ventricles.rv_plane)[:, None]
     area = 100 * RV_AREA * (ventricles.rv[:, None] / 1000) ** (2 / 3)
     v = (Y - ventricles.rv_plane[:, None]) / length
-    width = area / (length * _RV_MEAN) * _rv_form(v)
+    width = area / (length * float(RV_FORM.mean())) * _form(RV_FORM, v)
     return np.asarray(np.where(v < 1, width, NOWHERE), dtype=np.float32)
 
 
-def _atrial_width(volumes: tuple[float, float], filled: Float, plane: Float) -> tuple[Float, Float]:
-    """Widths (frame, row) of cavity and outer wall below the valve ``plane`` (frame,); the roof stays where it is."""
+def _atrial_width(volumes: tuple[float, float], filled: Float, plane: Float) -> tuple[Float, Float, Float]:
+    """Widths (frame, row) of cavity and outer wall below the valve ``plane`` (frame,), and how far the roof rounds off.
+
+    The roof stays where it is while the valve plane moves.
+    """
     least, most = volumes
     volume = 1e3 * (least + (most - least) * filled)[:, None]
-    roof = float(plane[0]) - 11.4 * least ** (1 / 3)
+    roof = float(plane[0]) - 13.3 * least ** (1 / 3)
     length = plane[:, None] - roof
-    mean_width = np.sqrt(volume * length / 0.85) / (length * _ATRIUM_MEAN)
-    u = (plane[:, None] - Y) / length
-    cavity = np.where(u < 1, mean_width * _atrium_form(u), NOWHERE)
-    deeper = (plane[:, None] - Y) / (length + ATRIAL_WALL)
-    wall = np.where(deeper < 1, mean_width * _atrium_form(deeper) + ATRIAL_WALL, NOWHERE)
-    return cavity.astype(np.float32), wall.astype(np.float32)
+    mean_width = np.sqrt(volume * length / 0.85) / (length * float(ATRIUM_FORM.mean()))
+    fall = plane[:, None] - Y
+    cavity = np.where(fall < length, mean_width * _form(ATRIUM_FORM, fall / length), NOWHERE)
+    deeper = fall / (length + ATRIAL_WALL)
+    wall = np.where(deeper < 1, mean_width * _form(ATRIUM_FORM, deeper) + ATRIAL_WALL, NOWHERE)
+    rounding = np.where(deeper < 1, 0.34 * mean_width * _form(ROUNDING, fall / length), 0)
+    return cavity.astype(np.float32), wall.astype(np.float32), rounding.astype(np.float32)
 
 
-def _smooth_rows(outline: Float, reach: int) -> Float:
-    """Running mean over 2 reach + 1 rows."""
-    padded = np.pad(outline, ((0, 0), (reach + 1, reach)), mode="edge").cumsum(axis=1, dtype=np.float32)
-    width = 2 * reach + 1
-    return np.asarray((padded[:, width:] - padded[:, :-width]) / width, dtype=np.float32)
+def _draped(outline: Float, side: int) -> Float:
+    """The closest outline further out (side 1 right, -1 left) without steps: fat fills grooves."""
+    out = side * outline
+    for rows in (1, 2, 4, 8, 16):
+        fall = np.float32(STEEPEST * rows * STEP)
+        wider = out.copy()
+        np.maximum(wider[:, rows:], out[:, :-rows] - fall, out=wider[:, rows:])
+        np.maximum(wider[:, :-rows], out[:, rows:] - fall, out=wider[:, :-rows])
+        out = wider
+    return np.asarray(side * out, dtype=np.float32)
 
 
 def outlines(ventricles: Ventricles) -> Outlines:
@@ -134,26 +144,32 @@ def outlines(ventricles: Ventricles) -> Outlines:
     mitral, tricuspid = ventricles.plane, ventricles.rv_plane
     base = int(np.searchsorted(Y, 4.0))
     crux = float(axis[base] - (septal[0, base] + septal_outer[0, base]) / 2)
-    middle = (crux + 1.5 + 0.22 * np.minimum(Y, 0) + 0.1 * np.clip(Y, 0, 20)).astype(np.float32)
-    la, la_wall = _atrial_width(heart.la, ventricles.beat.filled, mitral)
-    ra, ra_wall = _atrial_width(heart.ra, ventricles.beat.filled, tricuspid)
+    middle = (crux + 1.5 + 0.36 * np.minimum(Y, 0) + 0.1 * np.clip(Y, 0, 20)).astype(np.float32)
+    la, la_wall, la_round = _atrial_width(heart.la, ventricles.beat.filled, mitral)
+    ra, ra_wall, ra_round = _atrial_width(heart.ra, ventricles.beat.filled, tricuspid)
     above_mitral, above_tricuspid = Y > mitral[:, None] - 2, Y > tricuspid[:, None] - 2
-    wide_left = np.where(above_tricuspid, np.where(rv < septum, rv - RV_WALL, septum), middle - 2.5 - ra_wall)
-    wide_right = np.where(above_mitral, lateral_epi, middle + la_wall)
-    fat = 1.5 + 0.05 * habitus(heart)[0]
-    inside = (Y < ventricles.apex + 8) & (Y > -60)
-    outer_left = np.minimum(_smooth_rows(wide_left, 11), wide_left) - np.where(inside, fat, 0)
-    outer_right = np.maximum(_smooth_rows(wide_right, 11), wide_right) + np.where(inside, fat, 0)
+    wide_left = np.where(
+        above_tricuspid, np.where(rv < septum, rv - RV_WALL, septum), middle - 2.5 - ra_round - ra_wall
+    )
+    wide_right = np.where(above_mitral, lateral_epi, middle + la_round + la_wall)
+    fat = 0.6 + 0.05 * habitus(heart)[0]
+    inside = wide_right > wide_left
+    wide_left, wide_right = np.where(inside, wide_left, 99.0), np.where(inside, wide_right, -99.0)
+    outer_left = np.where(inside, _draped(wide_left, -1) - fat, 99.0)
+    outer_right = np.where(inside, _draped(wide_right, 1) + fat, -99.0)
+    groove = 0.6 + 0.02 * habitus(heart)[0] + 0.15 * float(np.clip(heart.shape[7], -2, 2))
+    outer_left = outer_left - 5.0 * groove * np.exp(-(((Y - tricuspid[:, None]) / 8) ** 2))
+    outer_right = outer_right + 4.0 * groove * np.exp(-(((Y - mitral[:, None]) / 8) ** 2))
     return Outlines(
         septum=septum,
         left=axis - septal,
         right=axis + lateral,
         lateral=lateral_epi,
         rv=rv,
-        la_left=np.broadcast_to(middle, la.shape),
-        la_right=middle + la,
-        ra_left=middle - 3.0 - ra,
-        ra_right=np.broadcast_to(middle - 3.0, ra.shape),
+        la_left=middle + la_round,
+        la_right=middle + la_round + la,
+        ra_left=middle - 3.0 - ra_round - ra,
+        ra_right=middle - 3.0 - ra_round,
         outer_left=outer_left.astype(np.float32),
         outer_right=outer_right.astype(np.float32),
         mitral=mitral,
@@ -185,31 +201,69 @@ def surroundings(heart: Heart, shape: Outlines, shift: tuple[int, int]) -> Surro
     roof = float(ys.min())
     return Surroundings(
         wall=(wall_angle, distance(wall_angle) + 5 + 4 * abs(float(heart.shape[16]))),
-        liver=(liver_angle, distance(liver_angle) + 1.0),
+        liver=(liver_angle, distance(liver_angle) - 10.0),
         liver_end=float(75 + 10 * heart.shape[17]),
-        spine=(float(shape.crux + 22 + 5 * heart.shape[18]), roof - 24),
+        spine=(float(shape.crux + 4 + 5 * heart.shape[18]), roof - 27),
         fat=fat,
         muscle=muscle,
         shift=shift,
+        dome=150.0,
     )
 
 
-class _Reader:
-    """Looks outlines up at pixels, and measures distances to them square to the outline."""
+class _Pixels:
+    """The heart's pixels, ``x`` and ``y`` (pixel,) mm, ascending in y, and shares of them (pixel, frame) inside outlines.
 
-    def __init__(self, x: Float, y: Float) -> None:
-        self.x = x
-        self.rows = np.clip((y - LOW) * (1 / STEP) + 0.5, 0, ROWS - 1).astype(np.int32)
+    A share is not yet clipped to 0-1: the smaller of two shares is their overlap, and d / softness shifts it by d mm.
+    """
 
-    def inside(self, outline: Float, side: int, part: slice) -> Float:
-        """Signed distance (frame, pixel) of the pixels ``part`` from an outline whose inside lies to its right (side 1) or left (-1)."""
-        slope = np.gradient(np.median(outline[:: max(1, len(outline) // 4)], axis=0), STEP)
-        square = (side / np.sqrt(1 + np.clip(slope, -3, 3) ** 2)).astype(np.float32)
-        rows = self.rows[part]
-        distance = outline.take(rows, axis=1)
-        np.subtract(self.x[part], distance, out=distance)
-        distance *= square.take(rows)
-        return distance
+    def __init__(self, x: Float, y: Float, softness: float) -> None:
+        self.x, self.y, self.softness = x, y, softness
+        self.rows = _row(y)
+
+    def part(self, start: float, end: float) -> tuple[slice, _Pixels]:
+        """The pixels between two heights, and which slice of all of them they are."""
+        chosen = slice(int(np.searchsorted(self.y, start)), int(np.searchsorted(self.y, end)))
+        return chosen, _Pixels(self.x[chosen], self.y[chosen], self.softness)
+
+    def table(self, values: Float) -> Float:
+        """Values (frame, row) read at the pixels: (pixel, frame)."""
+        return np.ascontiguousarray(values.T, dtype=np.float32).take(self.rows, axis=0)
+
+    def beside(self, outline: Float, side: int) -> Float:
+        """Share inside an outline (frame, row) whose inside lies to its right (side 1) or left (-1), square to it."""
+        slope = np.clip((outline[0, 2:] - outline[0, :-2]) / (2 * STEP), -3, 3)
+        scale = np.empty(ROWS, np.float32)
+        scale[1:-1] = side / (self.softness * np.sqrt(1 + slope**2))
+        scale[0], scale[-1] = scale[1], scale[-2]
+        share = self.table(outline * scale)
+        here = self.x * scale.take(self.rows) + 0.5
+        return np.subtract(here[:, None], share, out=share)
+
+    def above(self, plane: Float) -> Float:
+        """Share above a height (frame,)."""
+        return np.subtract((self.y / self.softness + 0.5)[:, None], plane / self.softness, dtype=np.float32)
+
+
+def _row(y: Float) -> NDArray[np.int32]:
+    return np.clip((y - LOW) * (1 / STEP) + 0.5, 0, ROWS - 1).astype(np.int32)
+
+
+def _clip(share: Float) -> Float:
+    return np.clip(share, 0, 1, out=share)
+
+
+@dataclass(frozen=True, slots=True)
+class _Canvas:
+    """What is being drawn, (pixel, frame): signal, share of blood, labels."""
+
+    image: Float
+    blood: Float
+    mask: NDArray[np.uint8]
+
+    def part(self, chosen: slice) -> _Canvas:
+        """A view of some of the pixels."""
+        return _Canvas(self.image[chosen], self.blood[chosen], self.mask[chosen])
 
 
 def draw(
@@ -224,161 +278,129 @@ def draw(
     variant: int,
 ) -> Slice:
     """Draw the beating heart. ``x``, ``y`` (pixel,) mm in the heart's axes; ``still`` (pixel,) the surroundings' signal;
-    ``opening`` (frame,) of the valves; ``variant`` chooses the trabeculae.
+    ``opening`` (frame,) of the valves; ``variant`` chooses the trabeculae. Inside, frames are the last axis: one look-up serves all.
     """
-    rows = np.clip((y - LOW) * (1 / STEP) + 0.5, 0, ROWS - 1).astype(np.int32)
-    reach = 2 * softness
+    rows, reach = _row(y), 2 * softness
     near = (x > shape.outer_left.min(axis=0).take(rows) - reach) & (
         x < shape.outer_right.max(axis=0).take(rows) + reach
     )
     pixels = np.flatnonzero(near)
-    # by height, so that ventricles and atria are slices of the list
     pixels = pixels[np.argsort(y[pixels], kind="stable")]
-    x, y = x[pixels], y[pixels]
-    top = slice(int(np.searchsorted(y, -4.0)), None)
-    bottom = slice(0, int(np.searchsorted(y, float(shape.tricuspid.max()) + 4.0)))
-    read = _Reader(x, y)
-    whole = slice(None)
-    image = np.broadcast_to(still[pixels], (len(opening), len(pixels))).copy()
-    outer = np.minimum(read.inside(shape.outer_left, 1, whole), read.inside(shape.outer_right, -1, whole))
-    blend(image, tissue.fat * 0.85, edge(outer, softness))
-    blood_share = np.zeros_like(image)
-    mask = np.zeros(image.shape, np.uint8)
-    _draw_atria(read, y, shape, tissue, softness, bottom, image, blood_share, mask)
-    _draw_ventricles(read, y, shape, tissue, softness, top, variant, image, blood_share, mask)
-    blend(image, blood(pixels), np.minimum(blood_share, 1, out=blood_share))
-    _draw_valves(x, y, shape, tissue, opening, image)
-    return Slice(pixels, image, mask)
+    at = _Pixels(x[pixels], y[pixels], softness)
+    outer = np.minimum(at.beside(shape.outer_left, 1), at.beside(shape.outer_right, -1))
+    image = np.broadcast_to(still[pixels, None], outer.shape).copy()
+    blend(image, tissue.fat * 0.85, _clip(outer))
+    canvas = _Canvas(image, np.zeros_like(image), np.zeros(image.shape, np.uint8))
+    low, high = -3.0 - softness, float(shape.tricuspid.max()) + 3.0
+    chosen, below = at.part(-np.inf, high)
+    _draw_atria(below, shape, tissue, canvas.part(chosen))
+    chosen, above = at.part(low, np.inf)
+    _draw_ventricles(above, shape, tissue, variant, canvas.part(chosen))
+    blend(image, blood(pixels), np.minimum(canvas.blood, 1, out=canvas.blood))
+    chosen, near_valves = at.part(low - 2, high + 24)
+    _draw_valves(near_valves, shape, tissue, opening, image[chosen])
+    return Slice(pixels, image, canvas.mask)
 
 
-def _draw_atria(
-    read: _Reader,
-    y: Float,
-    shape: Outlines,
-    tissue: Contrast,
-    softness: float,
-    part: slice,
-    image: Float,
-    blood_share: Float,
-    mask: NDArray[np.uint8],
-) -> None:
-    y = y[part]
+def _draw_atria(at: _Pixels, shape: Outlines, tissue: Contrast, canvas: _Canvas) -> None:
     for label, left, right, plane in (
         (4, shape.la_left, shape.la_right, shape.mitral),
         (5, shape.ra_left, shape.ra_right, shape.tricuspid),
     ):
-        inside = np.minimum(read.inside(left, 1, part), read.inside(right, -1, part))
-        below = plane[:, None] - y
-        blend(image[:, part], tissue.myocardium, edge(np.minimum(inside + ATRIAL_WALL, below), softness))
-        inside = edge(np.minimum(inside, below), softness)
-        np.copyto(mask[:, part], np.uint8(label), where=inside >= 0.5)
-        blood_share[:, part] += inside
+        inside = np.minimum(at.beside(left, 1), at.beside(right, -1))
+        below = 1 - at.above(plane)
+        wall = np.minimum(inside + np.float32(ATRIAL_WALL / at.softness), below)
+        blend(canvas.image, tissue.myocardium, _clip(wall))
+        inside = _clip(np.minimum(inside, below, out=inside))
+        np.copyto(canvas.mask, np.uint8(label), where=inside >= 0.5)
+        canvas.blood[:] += inside
 
 
-def _draw_ventricles(
-    read: _Reader,
-    y: Float,
-    shape: Outlines,
-    tissue: Contrast,
-    softness: float,
-    part: slice,
-    variant: int,
-    image: Float,
-    blood_share: Float,
-    mask: NDArray[np.uint8],
-) -> None:
-    y = y[part]
-    above, above_rv = y - shape.mitral[:, None], y - shape.tricuspid[:, None]
-    from_septum = read.inside(shape.septum, 1, part)
-    in_epi = np.minimum(from_septum, read.inside(shape.lateral, -1, part))
-    in_epi = edge(np.minimum(in_epi, above + 1.0), softness)
-    from_free = read.inside(shape.rv, 1, part)
-    in_rv = edge(np.minimum(np.minimum(from_free, -from_septum), above_rv), softness)
-    rv_wall = edge(np.minimum(np.minimum(from_free + RV_WALL, -from_septum), above_rv), softness)
-    in_lv = np.minimum(read.inside(shape.left, 1, part), read.inside(shape.right, -1, part))
-    in_lv = edge(np.minimum(in_lv, above), softness)
-    blend(image[:, part], tissue.myocardium, np.maximum(in_epi, rv_wall))
-    labels = mask[:, part]
-    np.copyto(labels, np.uint8(3), where=in_rv >= 0.5)
-    np.copyto(labels, np.uint8(2), where=in_epi >= 0.5)
-    np.copyto(labels, np.uint8(1), where=in_lv >= 0.5)
+def _draw_ventricles(at: _Pixels, shape: Outlines, tissue: Contrast, variant: int, canvas: _Canvas) -> None:
+    above, above_rv = at.above(shape.mitral), at.above(shape.tricuspid)
+    septum, free = at.beside(shape.septum, 1), at.beside(shape.rv, 1)
+    in_epi = np.minimum(septum, at.beside(shape.lateral, -1))
+    in_epi = _clip(np.minimum(in_epi, above + np.float32(1 / at.softness), out=in_epi))
+    right = np.minimum(np.subtract(1, septum, out=septum), above_rv)
+    in_rv = _clip(np.minimum(free, right))
+    rv_wall = _clip(np.minimum(free + np.float32(RV_WALL / at.softness), right))
+    in_lv = np.minimum(at.beside(shape.left, 1), at.beside(shape.right, -1))
+    in_lv = _clip(np.minimum(in_lv, above, out=in_lv))
+    blend(canvas.image, tissue.myocardium, np.maximum(in_epi, rv_wall, out=rv_wall))
+    np.copyto(canvas.mask, np.uint8(3), where=in_rv >= 0.5)
+    np.copyto(canvas.mask, np.uint8(2), where=in_epi >= 0.5)
+    np.copyto(canvas.mask, np.uint8(1), where=in_lv >= 0.5)
     lv_map, rv_map = long_axis_trabeculae()
-    in_lv *= 1 - _trabeculae(read, lv_map[variant], shape.left, shape.right, above, shape.mitral, shape.apex, part)
-    in_rv *= 1 - _trabeculae(
-        read, rv_map[variant], shape.rv, shape.septum, above_rv, shape.tricuspid, shape.apex - 9, part
-    )
-    share = blood_share[:, part]
-    share *= 1 - np.minimum(in_epi, 1 - in_lv)
-    share += in_lv
-    share += in_rv
+    canvas.blood[:] *= 1 - np.minimum(in_epi, 1 - in_lv)
+    in_lv *= 1 - _trabeculae(at, lv_map[variant], shape.left, shape.right, shape.mitral, shape.apex)
+    in_rv *= 1 - _trabeculae(at, rv_map[variant], shape.rv, shape.septum, shape.tricuspid, shape.apex - 9)
+    canvas.blood[:] += in_lv
+    canvas.blood[:] += in_rv
 
 
-def _trabeculae(
-    read: _Reader, height_map: Float, left: Float, right: Float, above: Float, plane: Float, apex: float, part: slice
-) -> Float:
-    """Share of muscle (frame, pixel) inside a ventricle, from a map in its own moving coordinates."""
-    rows = read.rows[part]
-    start = left.take(rows, axis=1)
-    across = right.take(rows, axis=1)
-    across -= start
-    np.maximum(across, 4.0, out=across)
-    np.subtract(read.x[part], start, out=start)
-    start /= across
-    start *= POLAR[1]
-    up = above * (POLAR[0] / (apex - plane))[:, None]
-    cell = np.clip(up, 0, POLAR[0] - 1).astype(np.int32) * POLAR[1]
-    cell += np.clip(start, 0, POLAR[1] - 1).astype(np.int32)
+def _trabeculae(at: _Pixels, height_map: Float, left: Float, right: Float, plane: Float, apex: float) -> Float:
+    """Share of muscle (pixel, frame) inside a ventricle, from a map in its own moving coordinates."""
+    scale = POLAR[1] / np.maximum(right - left, 4.0)
+    across = at.x[:, None] * at.table(scale)
+    across -= at.table(left * scale)
+    cell = np.clip(across, 0, POLAR[1] - 1, out=across).astype(np.int32)
+    rise = (POLAR[0] / (apex - plane)).astype(np.float32)
+    up = at.y[:, None] * rise
+    up -= plane * rise
+    cell += np.clip(up, 0, POLAR[0] - 1, out=up).astype(np.int32) * POLAR[1]
     share = height_map.take(cell)
-    share -= (0.62 - 0.12 * (plane - plane[0]) / 14)[:, None]
+    share -= 0.62 - 0.12 * (plane - plane[0]) / 14
     share *= 2.0
     return np.clip(share, 0, 0.85, out=share)
 
 
-def _draw_valves(x: Float, y: Float, shape: Outlines, tissue: Contrast, opening: Float, image: Float) -> None:
+def _draw_valves(at: _Pixels, shape: Outlines, tissue: Contrast, opening: Float, image: Float) -> None:
     """Leaflets as thin lines: hinged at the annulus, nearly in its plane when shut, swung towards the apex when open."""
-    part = slice(int(np.searchsorted(y, -6.0)), int(np.searchsorted(y, float(shape.tricuspid.max()) + 26)))
-    x, y = x[part], y[part]
-    for left, right, plane, split in (
+    frame = np.arange(len(opening))
+    swing = np.radians(14 + 58 * opening)
+    for left, right, plane, lean in (
         (shape.la_left, shape.la_right, shape.mitral, 0.6),
-        (shape.ra_left, shape.ra_right, shape.tricuspid, 0.55),
+        (shape.ra_left, shape.ra_right, shape.tricuspid, 0.45),
     ):
-        rows = np.clip((plane - LOW) / STEP - 1, 0, ROWS - 1).astype(np.int32)
-        frame = np.arange(len(plane))
-        first, last = left[frame, rows], right[frame, rows]
-        swing = np.radians(14 + 58 * opening)
-        width = last - first
-        lean = split if split > 0.55 else 1 - split
+        row = _row(plane) - 1
+        first, last = left[frame, row], right[frame, row]
+        width = (last - first) / np.cos(np.radians(14))
+        span = (at.x > first.min() - 4) & (at.x < last.max() + 4)
+        pixels = np.flatnonzero(span & (at.y > plane.min() - 3) & (at.y < plane.max() + float(width.max()) * 0.62))
+        local = image[pixels]
         for hinge, length, way in ((first, lean * width, 1.0), (last, (1 - lean) * width, -1.0)):
-            share = _segment(x, y, hinge, plane, way * np.cos(swing), np.sin(swing), length / np.cos(np.radians(14)))
-            blend(image[:, part], tissue.myocardium * 1.1, share)
+            line = _segment(at.x[pixels], at.y[pixels], hinge, plane, way * np.cos(swing), np.sin(swing), length)
+            blend(local, tissue.myocardium * 1.1, line)
+        image[pixels] = local
 
 
 def _segment(x: Float, y: Float, x0: Float, y0: Float, dx: Float, dy: Float, length: Float) -> Float:
-    """Opacity (frame, pixel) of a line 1.2 mm thick from (x0, y0) along (dx, dy), all (frame,)."""
-    px, py = x - x0[:, None], y - y0[:, None]
-    dx, dy = dx.astype(np.float32)[:, None], dy.astype(np.float32)[:, None]
-    along = np.clip(px * dx + py * dy, 0, length.astype(np.float32)[:, None])
+    """Opacity (pixel, frame) of a line 1.2 mm thick from (x0, y0) along (dx, dy), all (frame,)."""
+    dx, dy = dx.astype(np.float32), dy.astype(np.float32)
+    px, py = x[:, None] - x0, y[:, None] - y0
+    along = px * dx
+    along += py * dy
+    np.clip(along, 0, length.astype(np.float32), out=along)
     px -= along * dx
     py -= along * dy
     px *= px
     py *= py
     px += py
-    return np.asarray(0.75 * np.clip(1.6 - 0.45 * px, 0, 1), dtype=np.float32)
+    px *= -0.34
+    px += 1.2
+    return np.clip(px, 0, 0.75, out=px)
 
 
 def pulmonary_veins(x: Float, y: Float, shape: Outlines) -> Float:
     """Signed distance (pixel,) inside the two veins that enter the left atrium's roof from either side."""
     roof = float(Y[shape.la_right[0] > shape.la_left[0]][0])
     at = int(np.searchsorted(Y, roof + 12))
-    sides = ((float(shape.la_left[0, at]), -0.75), (float(shape.la_right[0, at]), 0.7))
+    sides = ((float(shape.la_left[0, at]), -0.9), (float(shape.la_right[0, at]), 0.93))
     distance = np.full_like(x, -50.0)
     for x0, dx in sides:
         dy = -np.sqrt(1 - dx**2)
         px, py = x - x0, y - (roof + 13)
         along = px * dx + py * dy
         across = np.abs(px * dy - py * dx)
-        distance = np.maximum(distance, np.minimum(5.0 - across - 0.04 * along, np.minimum(along + 4, 30 - along)))
+        distance = np.maximum(distance, np.minimum(5.0 - across - 0.16 * along, along + 6))
     return np.asarray(distance, dtype=np.float32)
-
-
-__all__ = ["Outlines", "draw", "middle", "outlines", "pulmonary_veins", "smooth_step", "surroundings"]

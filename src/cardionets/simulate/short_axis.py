@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cardionets.simulate.geometry import ANGLES, THETA, Float, Heart, Ventricles, ring_mix
-from cardionets.simulate.tissue import Contrast, blend, edge, lv_trabeculae, rv_trabeculae
-from cardionets.simulate.tissue import POLAR
+from cardionets.simulate.tissue import POLAR, Contrast, blend, lv_trabeculae, rv_trabeculae
 from cardionets.simulate.torso import Surroundings, habitus
 
 STEP: Final = 2 * np.pi / ANGLES
@@ -86,16 +85,19 @@ def _late_lateral(ventricles: Ventricles, inward: Float) -> Float:
 def _crescent(heart: Heart) -> Float:
     """Depth (angle,) of the RV relative to its deepest point: a rounded triangle between the two insertions on the septum."""
     middle = septum_angle(heart)
-    corner = middle + 24 + 6 * float(np.clip(heart.shape[4], -2, 2))
-    first, last = middle - 66, middle + 60
+    corner = middle + 15 + 7 * float(np.clip(heart.shape[4], -2, 2))
+    first, last = middle - 68, middle + 62
     at = np.degrees(THETA)
-    inner, outer = 33.0, 68.0
+    inner, outer = 33.0, 56.0
     depth = np.zeros(ANGLES, np.float32)
-    for low, high, r_low, r_high in ((first, corner, inner, outer), (corner, last, outer, inner)):
+    for low, high, r_low, r_high, round_mm in (
+        (first, corner, inner, outer, 15.0),
+        (corner, last, outer, inner, 9.0),
+    ):
         within = (at >= low) & (at <= high)
         a, b = np.radians(at[within] - low), np.radians(high - at[within])
         chord = r_low * r_high * np.sin(a + b) / (r_low * np.sin(a) + r_high * np.sin(b))
-        bulge = 7.0 * np.sin(np.pi * a / (a + b))
+        bulge = round_mm * np.sin(np.pi * a / (a + b))
         depth[within] = (chord + bulge - inner) / (outer - inner)
     kernel = np.array([1, 3, 5, 6, 5, 3, 1], np.float32) / 24
     padded = np.concatenate([depth[-3:], depth, depth[:3]])
@@ -134,7 +136,7 @@ def surroundings(heart: Heart, rings: Rings, shift: tuple[int, int]) -> Surround
     """The torso around this slice: chest wall in front of the RV, diaphragm below."""
     fat, muscle = habitus(heart)
     wall_angle = float(150 + 14 * np.clip(heart.shape[14], -2, 2))
-    liver_angle = float(272 + 10 * np.clip(heart.shape[15], -2, 2))
+    liver_angle = float(276 + 9 * np.clip(heart.shape[15], -2, 2))
     reach = rings.pericardium[0]
 
     def distance(degrees: float) -> float:
@@ -142,8 +144,8 @@ def surroundings(heart: Heart, rings: Rings, shift: tuple[int, int]) -> Surround
         return float((reach * np.cos(THETA - np.radians(degrees))).max())
 
     return Surroundings(
-        wall=(wall_angle, distance(wall_angle) + 4 + 3 * abs(float(heart.shape[16]))),
-        liver=(liver_angle, distance(liver_angle) + 1.5),
+        wall=(wall_angle, distance(wall_angle) + 3 + 3 * abs(float(heart.shape[16]))),
+        liver=(liver_angle, distance(liver_angle) - 9.0),
         liver_end=float(14 + 9 * heart.shape[17]),
         spine=None,
         fat=fat,
@@ -154,7 +156,7 @@ def surroundings(heart: Heart, rings: Rings, shift: tuple[int, int]) -> Surround
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Pixels of the heart and what they hold: ``image`` (frame, pixel) signed signal, ``mask`` (frame, pixel) labels."""
+    """Pixels of the heart and what they hold: ``image`` (pixel, frame) signed signal, ``mask`` (pixel, frame) labels."""
 
     pixels: NDArray[np.intp]
     image: Float
@@ -162,7 +164,7 @@ class Slice:
 
 
 Blood = Callable[[NDArray[np.intp]], Float]
-"""Signal of blood (frame, pixel) relative to its mean at the given pixels of the image."""
+"""Signal of blood (pixel, frame) relative to its mean at the given pixels of the image."""
 
 
 def draw(
@@ -177,46 +179,56 @@ def draw(
     variant: int,
 ) -> Slice:
     """Draw the beating slice. ``x``, ``y`` (pixel,) mm from the LV's middle; ``still`` (pixel,) the surroundings' signal;
-    ``height`` 0 base to 1 apex; ``variant`` chooses the trabeculae.
+    ``height`` 0 base to 1 apex; ``variant`` chooses the trabeculae. Inside, frames are the last axis: one look-up serves all of them.
     """
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     index = (angle * (1 / STEP) + ANGLES).astype(np.int32) % ANGLES
-    near = radius < rings.pericardium.max(axis=0).take(index) + 2 * softness
-    pixels = np.flatnonzero(near)
-    r, at = radius[near], index[near]
-    endo, epi, rv, muscle, pericardium = (
-        table.take(at, axis=1) for table in (rings.endo, rings.epi, rings.rv, rings.muscle, rings.pericardium)
-    )
-    in_lv, in_epi, in_rv = edge(endo - r, softness), edge(epi - r, softness), edge(rv - r, softness)
-    image = np.broadcast_to(still[near], endo.shape).copy()
-    blend(image, tissue.fat * 0.85, edge(pericardium - r, softness))
-    blend(image, tissue.myocardium, edge(muscle - r, softness))
+    pixels = np.flatnonzero(radius < rings.pericardium.max(axis=0).take(index) + 2 * softness)
+    at, r = index[pixels], radius[pixels, None]
+
+    def inside(outline: Float) -> Float:
+        share = np.ascontiguousarray(outline.T / softness + 0.5, dtype=np.float32).take(at, axis=0)
+        share -= r / softness
+        return np.clip(share, 0, 1, out=share)
+
+    in_lv, in_epi, in_rv = inside(rings.endo), inside(rings.epi), inside(rings.rv)
     in_rv *= 1 - in_epi
-    mask = (2 * (in_epi >= 0.5) + 3 * (in_rv >= 0.5)).astype(np.uint8)
+    image = np.broadcast_to(still[pixels, None], in_lv.shape).copy()
+    blend(image, tissue.fat * 0.85, inside(rings.pericardium))
+    blend(image, tissue.myocardium, inside(rings.muscle))
+    mask = (in_epi >= 0.5).astype(np.uint8) * np.uint8(2)
+    np.copyto(mask, np.uint8(3), where=in_rv >= 0.5)
     np.copyto(mask, np.uint8(1), where=in_lv >= 0.5)
-    row = (at * POLAR[0] // ANGLES) * POLAR[1]
-    in_lv *= 1 - _muscle_in_lv(r / endo, row, rings, height, variant)
-    in_rv *= 1 - _muscle_in_rv((r - epi) / (rv - epi + 2.0), row, variant)
-    blend(image, blood(pixels), np.maximum(in_lv, in_rv))
+    row = ((at * POLAR[0] // ANGLES) * POLAR[1])[:, None]
+    in_lv *= 1 - _muscle_in_lv(r, rings, at, row, height, variant)
+    in_rv *= 1 - _muscle_in_rv(r, rings, at, row, variant)
+    blend(image, blood(pixels), np.maximum(in_lv, in_rv, out=in_lv))
     return Slice(pixels, image, mask)
 
 
-def _muscle_in_lv(depth: Float, row: NDArray[np.int32], rings: Rings, height: float, variant: int) -> Float:
-    """Share of papillary muscle and trabeculae (frame, pixel); they fill more of a contracted cavity."""
-    cell = (np.clip(depth, 0, 0.999) * POLAR[1]).astype(np.int32)
+def _cell(r: Float, inner: Float, outer: Float, at: NDArray[np.int32], row: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Cell (pixel, frame) of a polar map at the depth of radius ``r`` (pixel, 1) between two outlines (frame, angle)."""
+    scale = POLAR[1] / np.maximum(outer - inner, 2.0)
+    depth = r * np.ascontiguousarray(scale.T, dtype=np.float32).take(at, axis=0)
+    depth -= np.ascontiguousarray((inner * scale).T, dtype=np.float32).take(at, axis=0)
+    cell = np.clip(depth, 0, POLAR[1] - 1, out=depth).astype(np.int32)
     cell += row
-    share = lv_trabeculae()[variant].take(cell)
+    return cell
+
+
+def _muscle_in_lv(
+    r: Float, rings: Rings, at: NDArray[np.int32], row: NDArray[np.int32], height: float, variant: int
+) -> Float:
+    """Share of papillary muscle and trabeculae (pixel, frame); they fill more of a contracted cavity."""
+    share = lv_trabeculae()[variant].take(_cell(r, np.zeros_like(rings.endo), rings.endo, at, row))
     size = np.sqrt((rings.endo**2).mean(axis=1))
-    threshold = 0.30 + 0.62 * size / size[0] + 0.8 * abs(height - 0.5)
-    share -= threshold[:, None]
+    share -= 0.12 + 0.48 * size / size[0] + 0.3 * abs(height - 0.5)
     share *= 3.0
     return np.clip(share, 0, 0.92, out=share)
 
 
-def _muscle_in_rv(depth: Float, row: NDArray[np.int32], variant: int) -> Float:
-    cell = (np.clip(depth, 0, 0.999) * POLAR[1]).astype(np.int32)
-    cell += row
-    share = rv_trabeculae()[variant].take(cell)
+def _muscle_in_rv(r: Float, rings: Rings, at: NDArray[np.int32], row: NDArray[np.int32], variant: int) -> Float:
+    share = rv_trabeculae()[variant].take(_cell(r, rings.epi, rings.rv + 2.0, at, row))
     share -= 0.55
     share *= 2.0
     return np.clip(share, 0, 0.8, out=share)

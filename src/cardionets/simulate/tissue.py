@@ -80,21 +80,21 @@ def _smooth_noise(shape: tuple[int, ...], decay: tuple[float, ...], rng: np.rand
 
 
 @lru_cache(maxsize=1)
-def flow_pool() -> Float:
-    """Moving inhomogeneity of blood, unit variance: (step, row * column), periodic in time and space; fine swirls on coarse ones."""
+def flow_pool() -> NDArray[np.int8]:
+    """Moving inhomogeneity of blood, SD 32, int8 (row * column, step), periodic in time and space; fine swirls on coarse ones."""
     rng = np.random.default_rng([POOL_SEED, 1])
     shape = (FLOW_STEPS, FLOW_SIZE, FLOW_SIZE)
     pool = 0.75 * _smooth_noise(shape, (1.4, 4.0, 4.0), rng) + 0.66 * _smooth_noise(shape, (0.9, 1.0, 1.6), rng)
-    return pool.reshape(FLOW_STEPS, -1)
+    return np.ascontiguousarray(np.clip(32 * pool, -127, 127).reshape(FLOW_STEPS, -1).T.astype(np.int8))
 
 
 @lru_cache(maxsize=16)
 def noise_pool(frames: int, size: int) -> Float:
-    """Thermal noise of unit variance with the slight correlation of interpolated images: (frames + 8, size + 24, size + 24)."""
+    """Thermal noise of unit variance with the slight correlation of interpolated images: (size + 24, size + 24, frames)."""
     rng = np.random.default_rng([POOL_SEED, 2, frames, size])
-    noise = rng.standard_normal((frames + 8, size + 26, size + 26), dtype=np.float32)
+    noise = rng.standard_normal((size + 26, size + 26, frames), dtype=np.float32)
+    noise = noise[1:-1] + 0.35 * (noise[2:] + noise[:-2])
     noise = noise[:, 1:-1] + 0.35 * (noise[:, 2:] + noise[:, :-2])
-    noise = noise[:, :, 1:-1] + 0.35 * (noise[:, :, 2:] + noise[:, :, :-2])
     return np.asarray(noise / noise.std(), dtype=np.float32)
 
 
@@ -105,11 +105,11 @@ def vessel_map(kind: str) -> Float:
     rng = np.random.default_rng([POOL_SEED, 3, int(lung)])
     canvas: Float = np.zeros((MAP_SIZE + 24, MAP_SIZE + 24), np.float32)
     offsets = np.arange(-7, 8, dtype=np.float32)
-    for _ in range(1500 if lung else 420):
+    for _ in range(1300 if lung else 420):
         place, heading = rng.uniform(12, MAP_SIZE + 12, 2), rng.uniform(0, 2 * np.pi)
-        radius = float(rng.gamma(3.0, 0.42) if lung else rng.gamma(4.0, 0.4))
-        level = float(rng.uniform(0.25, 1.0) if lung else rng.uniform(0.3, 0.9))
-        for _ in range(int(rng.geometric(0.30 if lung else 0.14))):
+        radius = float(0.55 + rng.gamma(1.2, 0.5) if lung else rng.gamma(4.0, 0.4))
+        level = float(rng.beta(1.0, 1.6) if lung else rng.uniform(0.3, 0.9))
+        for _ in range(int(rng.geometric(0.22 if lung else 0.14))):
             row, col = np.clip(place, 8, MAP_SIZE + 15).astype(int)
             blob = np.exp(-(offsets**2) / (2 * radius**2))
             patch = canvas[row - 7 : row + 8, col - 7 : col + 8]
@@ -143,11 +143,11 @@ def lv_trabeculae() -> Float:
     maps = []
     for _ in range(VARIANTS):
         rough = _smooth_noise((angles, 4 * depths), (1.1, 3.0), rng)[:, :depths]
-        height = 0.36 * rough * np.clip((rho - 0.55) / 0.4, 0, 1) + 0.75 * np.clip((rho - 0.80) / 0.2, 0, 1)
+        height = 0.30 * rough * np.clip((rho - 0.5) / 0.35, 0, 1) + 0.55 * np.clip((rho - 0.78) / 0.22, 0, 1)
         for centre, spread in ((42, 9), (292, 10)):
-            for _ in range(int(rng.integers(1, 3))):
-                where, depth = centre + rng.normal(0, 11), rng.uniform(0.60, 0.80)
-                wide, deep = spread * rng.uniform(0.8, 1.3), rng.uniform(0.09, 0.14)
+            for _ in range(int(rng.integers(1, 4))):
+                where, depth = centre + rng.normal(0, 12), rng.uniform(0.60, 0.84)
+                wide, deep = spread * rng.uniform(0.6, 1.2), rng.uniform(0.07, 0.13)
                 gap = (theta - where + 180) % 360 - 180
                 height = np.maximum(height, 1.75 * np.exp(-((gap / wide) ** 2 + ((rho - depth) / deep) ** 2) / 2))
         maps.append(height.astype(np.float32).ravel())
@@ -207,7 +207,7 @@ def long_axis_trabeculae() -> tuple[Float, Float]:
             + 0.3 * np.clip((up - 0.7) / 0.3, 0, 1)
         )
         course = rng.uniform(0.50, 0.66) + 0.16 * (1 - xi)
-        moderator = rng.uniform(0.7, 1.2) * np.exp(-(((up - course) / 0.018) ** 2) / 2)
+        moderator = rng.uniform(0.7, 1.0) * np.exp(-(((up - course) / 0.03) ** 2) / 2) * (0.8 + 0.25 * rough)
         right.append(np.maximum(rv, moderator).astype(np.float32).ravel())
     return np.stack(left), np.stack(right)
 

@@ -26,7 +26,8 @@ class Surroundings:
     """Where the neighbours of the heart lie. Angles in degrees, distances in mm from the origin along that direction.
 
     ``wall``: angle and distance of the inner chest wall; ``liver``: of the diaphragm; ``liver_end``: how far along the diaphragm
-    the liver reaches before the stomach; ``spine``: centre or None; ``fat`` subcutaneous, ``muscle`` thickness.
+    the liver reaches before the stomach; ``spine``: centre or None; ``fat`` subcutaneous, ``muscle`` thickness;
+    ``dome`` twice the radius of the diaphragm's curve.
     """
 
     wall: tuple[float, float]
@@ -36,6 +37,7 @@ class Surroundings:
     fat: float
     muscle: float
     shift: tuple[int, int]
+    dome: float = 520.0
 
 
 def habitus(heart: Heart) -> tuple[float, float]:
@@ -64,7 +66,7 @@ def _chest_wall(place: Surroundings, tissue: Contrast, softness: float) -> Float
 def paint(x: Float, y: Float, heart: Heart, place: Surroundings, tissue: Contrast, softness: float) -> Float:
     """Signed signal (pixel,) of the still surroundings at positions ``x``, ``y`` (mm)."""
     image = tissue.lung * (1 + 0.25 * sample_map(grain_map(), x, y, place.shift))
-    image += 0.62 * sample_map(vessel_map("lung"), x, y, place.shift) ** 1.5
+    image += 0.75 * sample_map(vessel_map("lung"), x, y, place.shift)
     if place.spine is not None:
         _paint_spine(image, x - place.spine[0], y - place.spine[1], tissue, softness)
     _paint_abdomen(image, x, y, heart, place, tissue, softness)
@@ -77,7 +79,7 @@ def paint(x: Float, y: Float, heart: Heart, place: Surroundings, tissue: Contras
         1.6 * np.sin(across / 6.2 + float(heart.shape[11])) - 0.5, 0, 1
     )
     grain = sample_map(grain_map(), x, y, (place.shift[1], place.shift[0]))
-    wall *= (1 - 0.75 * ribs) * (1 + 0.07 * grain)
+    wall *= (1 - 0.55 * ribs) * (1 + 0.07 * grain)
     inside = edge(depth + 0.5, softness)
     blend(image, wall, inside)
     return image
@@ -88,7 +90,7 @@ def _paint_abdomen(
 ) -> None:
     """Liver with its vessels below the diaphragm; past ``liver_end`` the stomach, with a rim of fat."""
     depth, across = _along(x, y, place.liver[0])
-    depth = depth - place.liver[1] - (across + 8) ** 2 / 520
+    depth = depth - place.liver[1] - (across + 8) ** 2 / place.dome
     below = edge(depth.copy(), softness)
     vessels = sample_map(vessel_map("liver"), x, y, place.shift)
     grain = sample_map(grain_map(), x, y, (place.shift[1] + 99, place.shift[0]))
