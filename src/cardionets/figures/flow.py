@@ -40,9 +40,9 @@ def _side(axes: Axes, y: float, head: str, rows: pd.DataFrame) -> None:
 
 @styled
 def stard(flow: pd.DataFrame, title: str = "Participants") -> Figure:
-    """Flow diagram of one cohort; ``flow`` has step, reason, records, persons (`cardionets.flow`).
+    """Flow diagram of one cohort from step, reason, records, persons (`cardionets.flow`).
 
-    Source, exclusions by reason, those kept with their cines (and cines not usable), and the splits with people in them.
+    Source, exclusions by reason, those kept with their cines (and cines not usable), the splits that have people.
     """
     missing = [c for c in NEEDED if c not in flow]
     if missing:

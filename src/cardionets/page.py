@@ -1,0 +1,119 @@
+"""One self-contained HTML page: text, tables, figures embedded as data, so that it opens anywhere, offline."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from PIL import Image
+
+from cardionets.files import atomic_path
+
+MAX_WIDTH = 1600
+TYPES = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image with its caption and alternative text."""
+
+    data: bytes
+    caption: str
+    kind: str = ".png"
+
+    @classmethod
+    def read(cls, path: Path, caption: str) -> Picture:
+        """From a file; wide PNGs are shrunk to what a screen shows."""
+        data = path.read_bytes()
+        return cls(shrink(data) if path.suffix == ".png" else data, caption, path.suffix)
+
+    def render(self) -> str:
+        """As a figure element."""
+        words = html.escape(self.caption)
+        image = f'<img alt="{words}" src="{data_uri(self.data, self.kind)}">'
+        return f"<figure>{image}<figcaption>{words}</figcaption></figure>"
+
+
+@dataclass
+class Section:
+    """A heading with paragraphs, then pictures, then tables (HTML fragments that are trusted)."""
+
+    title: str
+    paragraphs: list[str] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    folded: bool = False
+
+    @property
+    def anchor(self) -> str:
+        """Its id within the page."""
+        return "".join(c if c.isalnum() else "-" for c in self.title.lower())
+
+    def render(self) -> str:
+        """As a section element; a folded one opens on demand."""
+        parts = [f"<p>{html.escape(text)}</p>" for text in self.paragraphs]
+        parts += [picture.render() for picture in self.pictures]
+        parts += [f'<div class="table">{table}</div>' for table in self.tables]
+        body = "\n".join(parts)
+        if self.folded:
+            body = f"<details><summary>Show</summary>\n{body}\n</details>"
+        return f'<section id="{self.anchor}">\n<h2>{html.escape(self.title)}</h2>\n{body}\n</section>'
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes as a data: address."""
+    return f"data:{TYPES[kind]};base64,{base64.b64encode(data).decode()}"
+
+
+def shrink(png: bytes) -> bytes:
+    """A PNG no wider than `MAX_WIDTH`, with a palette of 256 colours."""
+    with Image.open(io.BytesIO(png)) as image:
+        picture = image.convert("RGB")
+    if picture.width > MAX_WIDTH:
+        size = (MAX_WIDTH, round(picture.height * MAX_WIDTH / picture.width))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def render(title: str, lead: str, body: str, contents: list[tuple[str, str]], provenance: str, simulated: bool) -> str:
+    """A whole page; ``contents`` are (anchor, title) of its table of contents. ``body`` is trusted HTML."""
+    style = (files("cardionets") / "assets" / "report.css").read_text(encoding="utf-8")
+    banner = '<p class="simulated">SIMULATED DATA: no result below is about real people</p>' if simulated else ""
+    links = "".join(f'<li><a href="#{anchor}">{html.escape(name)}</a></li>' for anchor, name in contents)
+    toc = f"<nav aria-label='Contents'><ul>{links}</ul></nav>" if links else ""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{html.escape(title)}</h1>
+<p>{html.escape(lead)}</p>
+{banner}
+{toc}
+</header>
+<main>
+{body}
+</main>
+<footer><p>{html.escape(provenance)}</p></footer>
+</body>
+</html>
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a page aside and rename it."""
+    with atomic_path(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return path

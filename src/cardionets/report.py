@@ -1,0 +1,313 @@
+"""The two pages people open: the index of every stage, and the pooled report of the study. Every number is computed."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cardionets import figures, page, tables
+from cardionets.config import STUDY, Study, StudyError
+from cardionets.evaluate.pooling import pool_metrics, pool_on
+from cardionets.evaluate.scales import SCALES
+from cardionets.figures.base import Provenance, png_bytes
+
+STAGES = {
+    "prepare": "Data and participants",
+    "pretrain_ecg": "Pre-training on ECG",
+    "pretrain_cmr": "Pre-training on CMR",
+    "align": "ECG-CMR alignment",
+    "phenotypes": "Phenotype heads",
+    "screening": "Screening heads",
+    "tokenizer": "Cine tokenizer",
+    "generator": "Cine generator",
+    "predict": "Predictions",
+    "validate": "Performance",
+    "images": "Generated cines",
+    "pool": "Pooling across centres",
+    "reader_study": "Reader study",
+    "patient": "One patient",
+    "report": "Report",
+}
+TITLE = "From the ECG to cardiac MRI: study report"
+PICTURES = (".gif", ".png")
+POOLED = ("auc", "oe", "calibration_slope", "mean_r2")
+
+
+def read_results(results: Path) -> pd.DataFrame:
+    """The tidy metrics of all cohorts: every ``results/<cohort>/*.csv`` with the metrics' columns, in order of name."""
+    found = []
+    for path in sorted(results.glob("*/*.csv")):
+        table = pd.read_csv(path)
+        if {"cohort", "endpoint", "arm", "metric", "estimate"} <= set(table.columns):
+            found.append(table)
+    if not found:
+        raise StudyError(f"{results.name}: no metrics table was found; run the validate stages first.")
+    return pd.concat(found, ignore_index=True)
+
+
+def _label(study: Study, cohort: str) -> str:
+    return study.cohorts[cohort].label if cohort in study.cohorts else "The study as a whole"
+
+
+def _order(study: Study, reports: Path) -> list[Path]:
+    names = [STUDY, *study.cohorts]
+    folders = [reports / name for name in names] + sorted(p for p in reports.iterdir() if p.name not in names)
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _stages(folder: Path) -> list[Path]:
+    known = list(STAGES)
+    present = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and any(p.rglob("*"))]
+    return sorted(present, key=lambda p: (known.index(p.name) if p.name in known else len(known), p.name))
+
+
+def _card(reports: Path, stage: Path) -> str:
+    def link(path: Path) -> str:
+        return html.escape(path.relative_to(reports).as_posix())
+
+    title = html.escape(STAGES.get(stage.name, stage.name.replace("_", " ").capitalize()))
+    main = next((p for p in (stage / f"{stage.name}.html", *sorted(stage.glob("*.html"))) if p.is_file()), None)
+    head = f'<a href="{link(main)}">{title}</a>' if main else title
+    pictures = [p for p in sorted(stage.glob("figures/*")) if p.suffix in PICTURES]
+    shown = f'<img loading="lazy" alt="{html.escape(pictures[0].stem)}" src="{link(pictures[0])}">' if pictures else ""
+    rows = sorted(stage.glob("tables/*.csv"))
+    files = "".join(f'<li><a href="{link(p)}">{html.escape(p.name)}</a></li>' for p in [*pictures, *rows])
+    listed = (
+        f"<details><summary>{len(pictures)} figures, {len(rows)} tables</summary><ul>{files}</ul></details>"
+        if files
+        else ""
+    )
+    return f'<div class="card"><h3>{head}</h3>{shown}{listed}</div>'
+
+
+def build_index(study: Study, reports: Path | None = None) -> Path:
+    """Write ``reports/index.html``: every stage of every cohort that has run, with its notebook, figures and tables.
+
+    Links are relative, so that the folder can be moved or zipped. Raises `StudyError` when nothing has run.
+    """
+    reports = reports or study.path("reports")
+    folders = [f for f in _order(study, reports) if _stages(f)] if reports.is_dir() else []
+    if not folders:
+        raise StudyError(f"{reports.name}: no stage has run yet; run `make study` first.")
+    sections = []
+    for folder in folders:
+        cards = "\n".join(_card(reports, stage) for stage in _stages(folder))
+        name = html.escape(_label(study, folder.name))
+        sections.append(
+            f'<section id="{folder.name}">\n<h2>{name}</h2>\n<div class="grid">\n{cards}\n</div>\n</section>'
+        )
+    provenance = Provenance.of(study, "All cohorts")
+    contents = [(folder.name, _label(study, folder.name)) for folder in folders]
+    lead = "Every stage of the study: the executed notebook, its figures and its tables."
+    text = page.render("Study reports", lead, "\n".join(sections), contents, provenance.line(), provenance.simulated)
+    return page.write(reports / "index.html", text)
+
+
+def best_arm(metrics: pd.DataFrame, preferred: str = "aligned") -> str:
+    """The arm the report is about: ``preferred`` where present, else the first; never chosen by its result."""
+    arms = [a for a in metrics["arm"].astype(str).unique() if " minus " not in a]
+    if not arms:
+        raise StudyError("metrics: no arm was evaluated; run the validate stages first.")
+    return preferred if preferred in arms else arms[0]
+
+
+def _phrase(row: pd.Series, digits: int = 3) -> str:
+    text = tables.interval_text(row, digits)
+    return "not estimable" if text == "–" else text
+
+
+def phenotype_sentences(study: Study, metrics: pd.DataFrame, arm: str) -> list[str]:
+    """What the mean R2 says, per cohort, with the paired difference to every other arm."""
+    sentences = []
+    means = metrics[(metrics["endpoint"] == "all_phenotypes") & (metrics["metric"] == "mean_r2")]
+    gaps = metrics[(metrics["endpoint"] == "all_phenotypes") & (metrics["metric"] == "mean_r2_difference")]
+    for (cohort, fraction), rows in means[means["arm"] == arm].groupby(["cohort", "fraction"], sort=False):
+        row = rows.iloc[0]
+        who = f"{_label(study, str(cohort))}, {float(str(fraction)):.0%} of the labels, n = {int(row['n']):,}"
+        sentence = f"{who}: mean R² of {arm} {_phrase(row)}"
+        own = gaps[(gaps["cohort"] == cohort) & (gaps["fraction"] == fraction)]
+        found = [_gap(gap, arm) for _, gap in own.iterrows() if arm in str(gap["arm"]).split(" minus ")]
+        sentences.append(sentence + (f"; paired difference to {', '.join(found)}." if found else "."))
+    return sentences
+
+
+def _gap(row: pd.Series, arm: str) -> str:
+    first, second = str(row["arm"]).split(" minus ")
+    if second == arm:
+        row = row.copy()
+        row["estimate"], row["lower"], row["upper"] = -row["estimate"], -row["upper"], -row["lower"]
+        first, second = second, first
+    return f"{second} {_phrase(row)}"
+
+
+def screening_sentences(study: Study, metrics: pd.DataFrame, arm: str) -> list[str]:
+    """AUC per disease and cohort, at the largest label fraction; what is not estimable is counted, not hidden."""
+    table = metrics[(metrics["metric"] == "auc") & (metrics["arm"] == arm)]
+    table = table[table["fraction"] == table["fraction"].max()]
+    sentences = []
+    for cohort, rows in table.groupby("cohort", sort=False):
+        known = rows.dropna(subset=["estimate"])
+        listed = [f"{tables.endpoint_label(str(r['endpoint']))} {_phrase(r, 2)}" for _, r in known.iterrows()]
+        missing = len(rows) - len(known)
+        tail = f" {missing} of {len(rows)} diseases were not estimable." if missing else ""
+        shown = "; ".join(listed) or "none estimable"
+        sentences.append(f"{_label(study, str(cohort))}: AUC of {arm}: {shown}.{tail}")
+    return sentences
+
+
+def methods_paragraphs(study: Study) -> list[str]:
+    """Methods in words, from the settings that were in force."""
+    p = study.protocol
+    labels = [(c.role, c.label) for c in study.cohorts.values()]
+    roles = {r: ", ".join(label for role, label in labels if role == r) for r in ("development", "external")}
+    ecg = f"ECGs were resampled to {study.grid.rate} Hz and filtered at {p.ecg.band_hz[0]:g}–{p.ecg.band_hz[1]:g} Hz"
+    fractions = ", ".join(f"{f:.0%}" for f in p.endpoints.label_fractions)
+    cines = (
+        f"{study.grid.frames} frames of {study.grid.size} × {study.grid.size} pixels at {study.grid.spacing_mm:g} mm"
+    )
+    split = f"{p.split.train:.0%} training, {p.split.val:.0%} validation and {p.split.test:.0%} test"
+    s = p.statistics
+    return [
+        f"Development cohorts: {roles['development']}. External cohorts: {roles['external'] or 'none'}.",
+        f"People were divided by a salted hash of the person into {split}; external cohorts were tested whole."
+        f" {ecg}; cines were resampled to {cines}. Labels were used at {fractions}.",
+        f"Intervals are {s.level:.0%}. R² is 1 − SSE/SST; its intervals and paired differences rest on {s.bootstrap:,}"
+        " bootstrap samples of persons. AUCs have DeLong intervals on the logit scale, clustered by person; thresholds"
+        f" for a specificity of {s.specificity:.0%} were chosen on validation. Centres were pooled by REML with"
+        " Hartung-Knapp intervals.",
+        f"Preset {p.preset}; seed {p.seed}; protocol {figures.protocol_hash(study)}.",
+    ]
+
+
+def pooled_section(study: Study, metrics: pd.DataFrame, arm: str, cohorts: Sequence[str]) -> page.Section:
+    """Forest plots of the AUC over ``cohorts`` for every disease with two or more usable centres."""
+    level = study.protocol.statistics.level
+    rows = metrics[(metrics["metric"] == "auc") & (metrics["arm"] == arm) & metrics["cohort"].isin(cohorts)]
+    rows = rows[rows["fraction"] == rows["fraction"].max()]
+    section = page.Section("Pooled across centres", [_pool_lead(study, cohorts)])
+    for endpoint, group in rows.groupby("endpoint", sort=False):
+        usable = group.dropna(subset=["estimate", "lower", "upper"])
+        if len(usable) < 2:
+            section.paragraphs.append(f"{tables.endpoint_label(str(endpoint))}: fewer than 2 centres are estimable.")
+            continue
+        value, lower, upper = usable[["estimate", "lower", "upper"]].to_numpy(float).T
+        pooled = pool_on(SCALES["auc"], value, lower, upper, level)
+        shown = usable.assign(cohort=[_label(study, c) for c in usable["cohort"]])
+        title = tables.endpoint_label(str(endpoint))
+        figure = figures.forest(shown, pooled, "AUC", title, 0.5)
+        n = int(usable["n"].sum())
+        data = png_bytes(figure, Provenance.of(study, "External cohorts", n))
+        section.pictures.append(page.Picture(data, f"{title}: AUC of {arm} at each centre, and pooled."))
+    top = metrics[(metrics["arm"] == arm) & metrics["cohort"].isin(cohorts)]
+    top = top[(top["fraction"] == top["fraction"].max()) & top["metric"].isin(POOLED)]
+    if len(top):
+        note = Provenance.of(study, "External cohorts")
+        section.tables.append(tables.to_html(_round(pool_metrics(top, level)), "Pooled estimates", note))
+    return section
+
+
+def _pool_lead(study: Study, cohorts: Sequence[str]) -> str:
+    names = ", ".join(_label(study, c) for c in cohorts)
+    return (
+        f"Random effects over {len(cohorts)} external cohorts ({names}); development cohorts are not pooled with them."
+    )
+
+
+def _round(table: pd.DataFrame) -> pd.DataFrame:
+    shown = table.assign(endpoint=[tables.endpoint_label(str(e)) for e in table["endpoint"]])
+    for column in table.select_dtypes("number").columns:
+        shown[column] = np.round(table[column].astype(float), 3)
+    return shown.dropna(axis=1, how="all")
+
+
+def stage_section(study: Study, reports: Path, stage: str, cohorts: Sequence[str]) -> page.Section:
+    """All pictures and small tables that one stage published, cohort by cohort; a stage that has not run is said so."""
+    section = page.Section(STAGES.get(stage, stage))
+    for cohort in cohorts:
+        folder, label = reports / cohort / stage, _label(study, cohort)
+        if not folder.is_dir():
+            section.paragraphs.append(f"{label}: this stage has not run.")
+            continue
+        for path in sorted(folder.glob("figures/*")):
+            if path.suffix in PICTURES:
+                section.pictures.append(page.Picture.read(path, f"{label}: {path.stem.replace('_', ' ')}"))
+        for path in sorted(folder.glob("tables/*.csv")):
+            table = pd.read_csv(path, keep_default_na=False, dtype=str)
+            if len(table) <= 80 and table.shape[1] <= 10:
+                title = f"{label}: {path.stem.replace('_', ' ')}"
+                section.tables.append(tables.to_html(table, title, Provenance.of(study, cohort)))
+    return section
+
+
+def metric_tables(study: Study, metrics: pd.DataFrame) -> list[str]:
+    """The main metrics of every cohort, arms in columns."""
+    found = []
+    for metric, title in (
+        ("mean_r2", "Mean R² of phenotypes"),
+        ("auc", "AUC"),
+        ("auprc", "AUPRC"),
+        ("oe", "Observed / expected"),
+    ):
+        some = metrics[(metrics["metric"] == metric) & metrics["estimate"].notna()]
+        if some.empty:
+            continue
+        wide = tables.metrics_wide(some, metric, float(some["fraction"].max()))
+        wide["cohort"] = [_label(study, str(c)) for c in wide["cohort"]]
+        found.append(tables.to_html(wide, title, Provenance.of(study, "All cohorts")))
+    return found
+
+
+def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None, out: Path | None = None) -> Path:
+    """Write the pooled report of the study as one HTML page with everything embedded.
+
+    metrics: tidy metrics of all cohorts (`read_results`). Figures and tables come from ``reports/<cohort>/<stage>/``.
+    Returns the page, ``reports/study/index.html`` unless ``out`` names another.
+    """
+    reports = reports or study.path("reports")
+    arm = best_arm(metrics)
+    everybody = [c for c in study.cohorts if (metrics["cohort"] == c).any() or (reports / c).is_dir()]
+    external = [c for c in everybody if study.cohorts[c].role == "external"]
+    sections = [
+        page.Section(
+            "Results in words", phenotype_sentences(study, metrics, arm) + screening_sentences(study, metrics, arm)
+        ),
+        page.Section("Main results", tables=metric_tables(study, metrics)),
+        pooled_section(study, metrics, arm, external),
+        *(stage_section(study, reports, stage, everybody) for stage in ("prepare", "validate", "images")),
+        *(
+            stage_section(study, reports, s, [STUDY])
+            for s in STAGES
+            if (reports / STUDY / s).is_dir() and s != "report"
+        ),
+        page.Section("Methods", methods_paragraphs(study)),
+    ]
+    provenance = Provenance.of(study, "All cohorts")
+    lead = f"{len(everybody)} cohorts, {len(external)} of them external. The arm reported is {arm}."
+    contents = [(s.anchor, s.title) for s in sections]
+    body = "\n".join(s.render() for s in sections)
+    text = page.render(
+        "From the ECG to cardiac MRI: study report", lead, body, contents, provenance.line(), provenance.simulated
+    )
+    return page.write(out or reports / STUDY / "index.html", text)
+
+
+def summary(metrics: pd.DataFrame, arm: str) -> dict[str, dict[str, float]]:
+    """The few numbers that ``dvc metrics`` compares: cohort -> name -> value, at the largest fraction."""
+    top = metrics[(metrics["arm"] == arm) & (metrics["fraction"] == metrics["fraction"].max())]
+    wanted = top[top["metric"].isin(["mean_r2", "auc", "ssim", "psnr"]) & top["estimate"].notna()]
+    found: dict[str, dict[str, float]] = {}
+    for _, row in wanted.iterrows():
+        found.setdefault(str(row["cohort"]), {})[f"{row['endpoint']}_{row['metric']}"] = round(
+            float(row["estimate"]), 4
+        )
+    return found
+
+
+def write_summary(metrics: pd.DataFrame, path: Path, arm: str | None = None) -> Path:
+    """Write `summary` as JSON."""
+    return page.write(path, json.dumps(summary(metrics, arm or best_arm(metrics)), indent=1, sort_keys=True) + "\n")
