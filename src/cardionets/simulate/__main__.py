@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments and their help."""
     top = argparse.ArgumentParser(
         prog="python -m cardionets.simulate",
-        description="Write five SIMULATED centres, each in its own file layout, to data/, and their truth to data/truth/.",
+        description="Write five SIMULATED centres, each in its own file layout, to data/, their truth to data/truth/.",
         epilog="A finished centre of the same preset, seed and simulator is kept; an interrupted one starts again.",
     )
     top.add_argument("--preset", help="a file of presets/ without .yaml (default: the one params.yaml names)")

@@ -5,8 +5,8 @@ They differ as the real ones do: UK Biobank invites volunteers, all with CMR, on
 Chinese hospitals see smaller people and many cardiomyopathies, on other devices and scanners, half of them with CMR.
 Prevalences outside UK Biobank are our choice of a plausible case mix, not published numbers.
 
-Sizes: 20 frames of 96 x 96 or fewer pixels at 8 or 12 bits, three short-axis slices, instead of the real 50 frames and
-ten slices, so that the demo study (4,212 people) stays under 3 GB.
+Sizes: UK Biobank has 20 frames of 80 x 80 pixels at 8 bits in three short-axis slices and the four-chamber view, not
+the real 50 frames of about 200 x 200 in ten slices, so that the demo study (5,212 people) stays under 3 GB (2.9).
 """
 
 from __future__ import annotations

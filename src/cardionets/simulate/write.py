@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -164,9 +165,9 @@ def write_centre(name: str, people: int, seed: int, out: Path, workers: int = 2)
         aside.mkdir()
         write_tables(plan, aside)
         tasks = (delayed(write_part)(part) for part in split(plan, aside))
-        done = Parallel(n_jobs=workers, return_as="generator")(tasks)
-        for _ in track(_one_by_one(done), f"simulate {name}: people", total=people):
-            pass
+        with closing(Parallel(n_jobs=workers, return_as="generator")(tasks)) as done:
+            for _ in track(_one_by_one(done), f"simulate {name}: people", total=people):
+                pass
         _write_truth(plan, out)
         (aside / STAMP).write_text(json.dumps(_stamp(people, seed), indent=1) + "\n", encoding="utf-8")
     return out / name
