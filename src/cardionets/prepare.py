@@ -27,6 +27,7 @@ from cardionets.assemble import assemble
 from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cmr import Cine, mask_to_grid, place, to_grid
 from cardionets.cohorts import Index
+from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.cines import read_cine, read_mask
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, CohortEcg, EcgProtocol, Grid, QualityGates, Study, StudyError
@@ -109,7 +110,7 @@ def _fingerprint(todo: pd.DataFrame, cohort: Cohort, study: Study) -> str:
 
 def _stamp(folder: Path, name: str) -> str:
     try:
-        found = (folder / name).stat() if name else None
+        found = split_row(folder / name)[0].stat() if name else None
     except OSError:
         found = None
     return f"{found.st_size} {found.st_mtime_ns}" if found else "-"

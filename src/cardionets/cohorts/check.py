@@ -18,6 +18,7 @@ import pandas as pd
 
 from cardionets import beats, cohorts, gates, phenotypes, splits
 from cardionets.cohorts import Index, labels
+from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.cines import read_cine
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, Study, StudyError
@@ -81,9 +82,9 @@ def check(study: Study, cohort: str, sample: int = 50) -> pd.DataFrame:
 def render(findings: pd.DataFrame) -> str:
     """The findings as text for a terminal, 110 characters wide, with a last line that counts them."""
     lines = []
-    for row in findings.itertuples():
-        text = f"{row.finding}. Remedy: {row.remedy}" if row.remedy else str(row.finding)
-        head = f"{row.level:<8} {row.item:<14} "
+    for level, item, finding, remedy in findings[list(COLUMNS)].astype(str).to_numpy():
+        text = f"{finding}. Remedy: {remedy}" if remedy else finding
+        head = f"{level:<8} {item:<23} "
         lines.append(textwrap.fill(text, 110, initial_indent=head, subsequent_indent=" " * len(head)))
     counts = findings["level"].value_counts()
     return "\n".join([*lines, ", ".join(f"{counts.get(level, 0)} {level}" for level in LEVELS)])
@@ -108,7 +109,7 @@ def _files(found: Findings, records: pd.DataFrame, folder: Path) -> None:
         if named.empty:
             found.add("OK", item, "none named")
             continue
-        lost = [name for name in named.unique() if not (folder / name).exists()]
+        lost = [name for name in named.unique() if not split_row(folder / name)[0].exists()]
         text = f"{len(named):,} named, {len(lost):,} missing" + _examples(lost)
         level = "error" if len(lost) == named.nunique() else "warning"
         found.judge(bool(lost), item, text, f"copy them below {folder}, or correct the names in the table", level)
@@ -245,7 +246,7 @@ def _labels(found: Findings, index: Index, study: Study) -> None:
             f"{positive:,} of {known:,} ({positive / known:.1%}), {len(table) - known:,} unknown ({endpoints.window})"
         )
         few = min(positive, known - positive) < study.protocol.statistics.minimum_cell
-        found.judge(few, name, text, "too few for an estimate: it will read 'not estimable'")
+        found.judge(few, name, text, "too few: it will be reported as not estimable")
 
 
 def _phenotypes(found: Findings, records: pd.DataFrame) -> None:

@@ -1,0 +1,291 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cardionets import cohorts, prepare, splits
+from cardionets.assemble import ACROSS, WITHIN, duplicates
+from cardionets.cohorts.check import check, render
+from cardionets.config import Study, StudyError
+from cardionets.ecg import RecordError
+from cardionets.simulate.write import write_centre
+from cardionets.store import Store
+
+ROOT = Path(__file__).resolve().parents[1]
+PEOPLE = {"ukb": 12, "mimic": 24, "sahzu": 10}
+MASKED_SEED = 3
+
+
+@pytest.fixture(scope="module")
+def centres(tmp_path_factory):
+    """A repository's settings with three small simulated centres, written once."""
+    root = tmp_path_factory.mktemp("study")
+    shutil.copy(ROOT / "cohorts.yaml", root)
+    text = (ROOT / "params.yaml").read_text().replace("preset: demo", "preset: tiny")
+    (root / "params.yaml").write_text(text)
+    shutil.copytree(ROOT / "presets", root / "presets")
+    for name, people in PEOPLE.items():
+        write_centre(name, people, MASKED_SEED, root / "data", workers=1)
+    return root
+
+
+@pytest.fixture
+def study(centres, tmp_path):
+    """A copy that a test may spoil."""
+    shutil.copytree(centres, tmp_path / "study")
+    return Study(tmp_path / "study")
+
+
+@pytest.fixture(scope="module")
+def ukb(centres):
+    study = Study(centres)
+    return study, Store.open(prepare.prepare(study, "ukb", workers=1), study.grid)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def lines(store):
+    return store.flow.set_index(["step", "reason"])["records"]
+
+
+def test_a_whole_centre_becomes_a_valid_store(ukb):
+    study, store = ukb
+    store.validate()
+    records = store.records
+    assert splits.person_overlap(records) == 0
+    assert store.meta["simulated"] is True
+    assert store.meta["counts"]["records"] == len(records) == len(store.ecg) == len(store.beat)
+    assert np.array_equal(splits.assign(records["person"], study.protocol.split), records["split"])
+    assert records["lv_edv"].between(60, 400).mean() > 0.7
+    assert records["rate_bpm"].between(35, 130).all()
+    assert records["qrs_ms"].between(50, 220).all()
+    assert (records["interval_days"].dropna() == 0).all()
+    assert records["cad"].notna().all()
+    assert not list((study.root / "store" / ".work").glob("ukb-*"))
+
+
+def test_signals_and_images_are_what_the_contract_says(ukb):
+    _, store = ukb
+    spread = store.ecg.astype(float).std(axis=2)
+    assert np.median(spread) == pytest.approx(150, abs=110)
+    limb = store.ecg[:, :6].astype(int)
+    assert np.abs(limb[:, 2] - (limb[:, 1] - limb[:, 0])).max() <= 3
+    peak = np.abs(store.beat.astype(int)).sum(axis=1).argmax(axis=1) / store.grid.rate
+    assert np.median(peak) == pytest.approx(0.28, abs=0.03)
+    assert store.sax.shape[1:] == store.lax.shape[1:] == (16, 64, 64)
+    assert len(store.sax) == len(store.lax) > 5
+    assert store.sax.max() == 255
+    assert set(np.unique(store.sax_mask)) <= {0, 1, 2, 3}
+
+
+def test_masks_lie_on_their_cines(ukb):
+    _, store = ukb
+    table = store.records[store.records["sax_mask_row"] >= 0]
+    assert len(table) >= 1
+    for sax, mask in zip(table["sax_row"], table["sax_mask_row"]):
+        cine, drawn = store.sax[sax].astype(float), store.sax_mask[mask]
+        assert cine[drawn == 1].mean() > 1.3 * cine[drawn == 2].mean()
+        cavity = (drawn == 1).sum(axis=(1, 2))
+        assert cavity[0] >= 0.9 * cavity.max()
+
+
+def test_no_identifier_of_the_centre_reaches_the_store(ukb):
+    study, store = ukb
+    index = cohorts.index(study.cohort("ukb")).records
+    assert not set(store.records["person"]) & set(index["person"])
+    for name, raw in content(store.path).items():
+        if not name.endswith(".npy"):
+            assert not [eid for eid in index["person"] if eid.encode() in raw], name
+
+
+def test_flow_adds_up_and_the_withdrawn_are_gone(ukb):
+    study, store = ukb
+    index = cohorts.index(study.cohort("ukb")).records
+    gone = index["person"][index["excluded"] == "withdrawn"]
+    ids = splits.pseudonyms(gone, "person", "ukb", study.protocol.split.salt)
+    assert not set(ids) & set(store.records["person"])
+    flow = lines(store)
+    assert flow[("source", "")] == len(index)
+    assert flow[("source", "")] == flow[("kept", "")] + flow["excluded"].sum() if "excluded" in flow else True
+    assert flow["split"].sum() == flow[("kept", "")] == len(store.records)
+
+
+def test_same_bytes_for_workers_shards_and_order_of_the_table(study, monkeypatch):
+    monkeypatch.setattr(prepare, "BLOCK", 8)
+    first = content(prepare.prepare(study, "mimic", workers=1))
+    listed = study.path("data", "mimic", "record_list.csv")
+    pd.read_csv(listed, dtype=str).sample(frac=1, random_state=0).to_csv(listed, index=False)
+    assert content(prepare.prepare(study, "mimic", workers=2)) == first
+    for number in (3, 1, 2):
+        work = prepare.prepare(study, "mimic", workers=1, shard=(number, 3))
+    assert len(list(work.glob("block-*"))) == len(prepare.make_plan(study, "mimic").blocks) >= 4
+    monkeypatch.setattr(prepare, "run_block", None)
+    assert content(prepare.prepare(study, "mimic", workers=1)) == first
+
+
+def test_an_interrupted_run_repeats_no_finished_block(study, monkeypatch):
+    monkeypatch.setattr(prepare, "BLOCK", 8)
+    whole, done = prepare.run_block, []
+
+    def killed(block, target):
+        if len(done) == 2:
+            (target.parent / f".{target.name}.part").mkdir()
+            raise KeyboardInterrupt
+        done.append(target.name)
+        return whole(block, target)
+
+    monkeypatch.setattr(prepare, "run_block", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare(study, "mimic", workers=1)
+    assert not study.path("store", "mimic").exists()
+    again = []
+    monkeypatch.setattr(prepare, "run_block", lambda block, target: again.append(target.name) or whole(block, target))
+    store = Store.open(prepare.prepare(study, "mimic", workers=1))
+    store.validate()
+    assert done
+    assert not set(again) & set(done)
+    monkeypatch.setattr(prepare, "run_block", whole)
+    before = content(store.path)
+    assert content(prepare.prepare(study, "mimic", workers=1)) == before
+
+
+def test_new_settings_or_files_make_old_blocks_stale(study):
+    plan = prepare.make_plan(study, "sahzu")
+    assert prepare.make_plan(study, "sahzu").work == plan.work
+    file = plan.cohort.path / plan.table["ecg"][0]
+    file.write_bytes(file.read_bytes() + b"\n")
+    changed = prepare.make_plan(study, "sahzu").work
+    params = study.path("params.yaml")
+    params.write_text(params.read_text().replace("mains_hz: 50.0", "mains_hz: 60.0"))
+    assert len({plan.work, changed, prepare.make_plan(Study(study.root), "sahzu").work}) == 3
+
+
+def test_adding_people_moves_nobody(study):
+    before = Store.open(prepare.prepare(study, "mimic", workers=1)).records.set_index("record")["split"]
+    listed = study.path("data", "mimic", "record_list.csv")
+    table = pd.read_csv(listed, dtype=str)
+    table.tail(len(table) - 5).to_csv(listed, index=False)
+    after = Store.open(prepare.prepare(study, "mimic", workers=1)).records.set_index("record")["split"]
+    common = after.index.intersection(before.index)
+    assert len(common) == len(after) < len(before)
+    assert (before[common] == after[common]).all()
+
+
+def test_damaged_files_cost_their_record_only(study):
+    folder = study.path("data", "sahzu")
+    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    (folder / table["ecg"][0]).unlink()
+    (folder / table["ecg"][1]).write_bytes(np.random.default_rng(0).bytes(900))
+    imaged = table.index[(table["sax"] != "") & (table.index > 1)][0]
+    shutil.rmtree(folder / table["sax"][imaged])
+    table.loc[len(table)] = table.loc[imaged].to_dict() | {"record": "copy", "person": "somebody else"}
+    table.to_csv(folder / "manifest.csv", index=False)
+    store = Store.open(prepare.prepare(study, "sahzu", workers=1))
+    store.validate()
+    flow = lines(store)
+    assert flow[("excluded", "missing")] == 1
+    assert flow[("excluded", "format_unknown")] == 1
+    assert flow[("excluded", ACROSS)] >= 2
+    assert flow[("kept", "")] == len(store.records) == len(table) - flow["excluded"].sum()
+    assert (store.records["split"] == "test").all()
+
+
+def test_a_lost_cine_costs_the_cine_only(study):
+    folder = study.path("data", "sahzu")
+    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    before = lines(Store.open(prepare.prepare(study, "sahzu", workers=1)))
+    shutil.rmtree(folder / table["sax"][table["sax"] != ""].iloc[0])
+    after = lines(Store.open(prepare.prepare(study, "sahzu", workers=1)))
+    assert after[("kept", "")] == before[("kept", "")]
+    assert after[("cmr", "sax")] < before[("cmr", "sax")]
+    assert after[("cmr", "4ch")] == before[("cmr", "4ch")]
+    assert after["cmr excluded"].sum() > 0
+
+
+def test_a_cohort_without_one_usable_record_is_an_error(study):
+    for path in study.path("data", "sahzu", "ecg").iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(StudyError, match=r"store/sahzu: not one record can be used: .*check sahzu"):
+        prepare.prepare(study, "sahzu", workers=1)
+    assert not study.path("store", "sahzu").exists()
+    with pytest.raises(StudyError, match="--shard 4/3"):
+        prepare.prepare(study, "sahzu", shard=(4, 3))
+
+
+def test_identical_signals():
+    table = pd.DataFrame(
+        {
+            "reason": ["", "", "", "", "flat_lead", ""],
+            "digest": ["x", "x", "y", "y", "z", "z"],
+            "person_id": ["a", "b", "c", "c", "d", "e"],
+        }
+    )
+    assert duplicates(table).tolist() == [ACROSS, ACROSS, "", WITHIN, "", ""]
+
+
+def test_reasons_never_carry_a_message():
+    assert prepare.reason_of(RecordError("flat_lead", "a.xml: secret")) == "flat_lead"
+    assert prepare.reason_of(StudyError("a.zip: secret")) == "unreadable"
+    assert prepare.reason_of(ZeroDivisionError("secret")) == "unreadable: ZeroDivisionError"
+
+
+def test_check_says_what_it_understood(centres):
+    study = Study(centres)
+    found = check(study, "ukb", sample=4).set_index("item")
+    assert set(found["level"]) <= {"OK", "warning"}
+    assert found.loc["rate", "finding"] == "500 Hz: 4"
+    assert found.loc["format", "finding"] == ".xml: 4"
+    assert "frames of" in found.loc["sax cines", "finding"]
+    assert found.loc["lv_edv", "level"] == "OK"
+    assert "train" in found.loc["split", "finding"]
+    assert not study.path("store", "check").exists()
+
+
+def test_check_lists_all_faults_with_remedies(study):
+    folder = study.path("data", "sahzu")
+    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    (folder / table["ecg"][0]).unlink()
+    table["lv_ef"], table["sex"] = "0.55", table["sex"].map({"F": "M", "M": "F"})
+    table.to_csv(folder / "manifest.csv", index=False)
+    found = check(study, "sahzu").set_index("item")
+    assert found.loc["ECG files", "level"] == "warning"
+    assert "1 missing" in found.loc["ECG files", "finding"]
+    assert found.loc["reading", "level"] == "warning"
+    assert found.loc["identity", "level"] == "error"
+    assert found.loc["lv_ef", "level"] == "error"
+    assert (found.loc[found["level"] != "OK", "remedy"] != "").all()
+    assert (found.loc[found["level"] == "OK", "remedy"] == "").all()
+    text = render(found.reset_index())
+    assert "error    identity" in text
+    assert text.splitlines()[-1].endswith("error")
+    table.assign(age="old", heigth_cm="1").to_csv(folder / "manifest.csv", index=False)
+    found = check(study, "sahzu")
+    assert (found["level"] == "error").sum() == 2
+
+
+@pytest.mark.real
+def test_real_recordings_go_all_the_way(real, study):
+    text = study.path("cohorts.yaml").read_text()
+    block = (
+        f"  cinc:\n    label: CinC\n    path: {real}\n    depends: x\n    layout: wfdb\n    role: external\n"
+        "    include: ['cinc2021/*.hea', 'cpsc2018_labelled/*.hea']\n"
+    )
+    study.path("cohorts.yaml").write_text(text + block)
+    study = Study(study.root)
+    store = Store.open(prepare.prepare(study, "cinc", workers=1))
+    store.validate()
+    flow = lines(store)
+    assert flow[("source", "")] == 31
+    assert flow[("excluded", "duplicate_across_people")] == 2
+    assert flow[("excluded", "flat_lead")] >= 2
+    assert len(store.records) >= 20
+    assert store.records["atrial_fibrillation"].sum() == 2
+    assert store.records["heart_failure"].isna().all()
+    assert store.records["age"].notna().all()
+    assert store.meta["simulated"] is False
+    found = check(study, "cinc").set_index("item")
+    assert found.loc["format", "level"] == "OK"
