@@ -30,6 +30,8 @@ class EcgSettings(Settings):
     samples: int = Field(gt=0)  # input length after the crop: shorter than the record, so that patches fall anywhere
     patch_leads: int = Field(gt=0)  # leads per token: all 12 is cheapest and sees every projection of a wave at once
     patch_samples: int = Field(gt=0)  # time per token, about 0.2 s: one wave of the beat
+    beat_samples: int = Field(default=0, ge=0)  # length of the median beat read as a second input; 0 = record alone
+    beat_patch: int = Field(default=20, gt=0)  # time per beat token: waves are aligned there, so finer cuts pay
     dim: int = Field(gt=0)
     depth: int = Field(gt=0)
     heads: int = Field(gt=0)
@@ -41,6 +43,8 @@ class EcgSettings(Settings):
     def _fits(self) -> EcgSettings:
         if LEADS % self.patch_leads or self.samples % self.patch_samples:
             raise ValueError("patch_leads must divide 12 and patch_samples must divide samples")
+        if self.beat_samples % self.beat_patch:
+            raise ValueError("beat_patch must divide beat_samples")
         if self.dim % self.heads or self.dim % 2:
             raise ValueError("dim must be even and a multiple of heads")
         return self
@@ -54,6 +58,21 @@ class EcgSettings(Settings):
     def columns(self) -> int:
         """Instants per record."""
         return self.samples // self.patch_samples
+
+    @property
+    def record_tokens(self) -> int:
+        """Tokens of the record."""
+        return self.rows * self.columns
+
+    @property
+    def beat_tokens(self) -> int:
+        """Tokens of the median beat."""
+        return self.rows * (self.beat_samples // self.beat_patch)
+
+    @property
+    def features(self) -> int:
+        """Length of the embedding: one mean per kind of token."""
+        return self.dim * (2 if self.beat_samples else 1)
 
 
 class EcgMaeSettings(Settings):
@@ -71,45 +90,68 @@ class EcgMaeSettings(Settings):
     train: TrainSettings
 
 
+class Patches(nn.Module):
+    """One kind of token: patches of (lead, time), embedded with their positions."""
+
+    def __init__(self, leads: int, samples: int, length: int, dim: int) -> None:
+        super().__init__()
+        self.leads, self.samples = leads, samples
+        self.embed = nn.Linear(leads * samples, dim)
+        self.lead_position = nn.Parameter(torch.zeros(LEADS // leads, 1, dim))
+        self.register_buffer("time_position", sine_positions(length // samples, dim), persistent=False)
+
+    def cut(self, x: Tensor) -> Tensor:
+        """(b, 12, length) -> (b, n, values); tokens run over time within a lead group."""
+        return rearrange(x, "b (l p) (t q) -> b (l t) (p q)", p=self.leads, q=self.samples)
+
+    def position(self) -> Tensor:
+        """Position of every token, (n, dim)."""
+        return (self.lead_position + self.get_buffer("time_position")).flatten(0, 1)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(b, n, values) -> (b, n, dim)."""
+        tokens: Tensor = self.embed(patches) + self.position()
+        return tokens
+
+
 class EcgEncoder(nn.Module):
-    """ViT over ECG patches: (b, 12, samples) uV -> tokens (b, n, dim) -> embedding (b, dim)."""
+    """ViT over an ECG and, where settings ask for it, its median beat: uV -> tokens (b, n, dim) -> embedding."""
 
     def __init__(self, settings: EcgSettings) -> None:
         super().__init__()
-        self.settings = settings
-        self.embed = nn.Linear(settings.patch_leads * settings.patch_samples, settings.dim)
-        self.lead_position = nn.Parameter(torch.zeros(settings.rows, 1, settings.dim))
-        self.register_buffer("time_position", sine_positions(settings.columns, settings.dim), persistent=False)
-        self.trunk = Transformer(settings.dim, settings.depth, settings.heads, settings.mlp_ratio)
+        self.settings = s = settings
+        self.record = Patches(s.patch_leads, s.patch_samples, s.samples, s.dim)
+        self.beat = Patches(s.patch_leads, s.beat_patch, s.beat_samples, s.dim) if s.beat_samples else None
+        self.trunk = Transformer(s.dim, s.depth, s.heads, s.mlp_ratio)
         self.apply(initialise)
 
     def scaled(self, signal: Tensor) -> Tensor:
-        """uV -> network units (b, 12, samples); the "record" normalisation forgets amplitude on purpose."""
+        """uV -> network units, (b, 12, n); the "record" normalisation forgets amplitude on purpose."""
         x = signal.float()
         if self.settings.normalise == "record":
             return (x - x.mean((1, 2), keepdim=True)) / x.std((1, 2), keepdim=True).clamp_min(1e-3)
         return x / self.settings.scale_uv
 
-    def patches(self, x: Tensor) -> Tensor:
-        """(b, 12, samples) -> (b, n, values); tokens run over time within a lead group."""
-        p, q = self.settings.patch_leads, self.settings.patch_samples
-        return rearrange(x, "b (l p) (t q) -> b (l t) (p q)", p=p, q=q)
+    def patches(self, signal: Tensor, beat: Tensor) -> list[Tensor]:
+        """Record (b, 12, samples) uV and beat (b, 12, B) uV -> patches (b, n, values) of each kind."""
+        cut = [self.record.cut(self.scaled(signal))]
+        return cut if self.beat is None else [*cut, self.beat.cut(self.scaled(beat))]
 
-    def tokens(self, patches: Tensor) -> Tensor:
-        """Embedded patches with their positions, (b, n, values) -> (b, n, dim)."""
-        position = (self.lead_position + self.get_buffer("time_position")).flatten(0, 1)  # (n, dim)
-        tokens: Tensor = self.embed(patches) + position
-        return tokens
+    def tokens(self, patches: list[Tensor]) -> Tensor:
+        """Embedded patches of all kinds, record first, (b, n, dim)."""
+        record = self.record(patches[0])
+        return record if self.beat is None else torch.cat([record, self.beat(patches[1])], dim=1)
 
-    def encode(self, signal: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encoded tokens of ``signal`` (b, 12, samples) uV, or only those at ``visible`` (b, k) -> (b, k, dim)."""
-        tokens = self.tokens(self.patches(self.scaled(signal)))
-        encoded: Tensor = self.trunk(tokens if visible is None else take_tokens(tokens, visible))
-        return encoded
+    def pool(self, encoded: Tensor, record: int) -> Tensor:
+        """Encoded tokens (b, n, dim), the first ``record`` of them the record's -> embedding (b, features)."""
+        if self.beat is None:
+            return encoded.mean(1)
+        return torch.cat([encoded[:, :record].mean(1), encoded[:, record:].mean(1)], dim=1)
 
-    def forward(self, signal: Tensor) -> Tensor:
-        """Embedding (b, dim): the mean of all encoded tokens."""
-        return self.encode(signal).mean(1)
+    def forward(self, signal: Tensor, beat: Tensor) -> Tensor:
+        """Embedding (b, features) of record (b, 12, samples) and median beat (b, 12, B), both in uV."""
+        encoded = self.trunk(self.tokens(self.patches(signal, beat)))
+        return self.pool(encoded, self.settings.record_tokens)
 
 
 class EcgMae(nn.Module):
@@ -122,42 +164,72 @@ class EcgMae(nn.Module):
         self.encoder = EcgEncoder(s)
         self.narrow = nn.Linear(s.dim, narrow)
         self.hidden = nn.Parameter(torch.zeros(narrow))
-        self.decoder_lead = nn.Parameter(torch.zeros(s.rows, 1, narrow))
-        self.register_buffer("decoder_time", sine_positions(s.columns, narrow), persistent=False)
+        self.position = nn.Parameter(0.02 * torch.randn(s.record_tokens + s.beat_tokens, narrow))
         self.decoder = Transformer(narrow, settings.decoder_depth, settings.decoder_heads)
-        self.patch_head = nn.Linear(narrow, s.patch_leads * s.patch_samples)
-        self.beat_head = nn.Linear(s.dim, LEADS * beat_samples)
-        self.rr_head = nn.Linear(s.dim, RR_FEATURES)
-        for module in (self.narrow, self.decoder, self.patch_head, self.beat_head, self.rr_head):
+        self.record_head = nn.Linear(narrow, s.patch_leads * s.patch_samples)
+        self.beat_patch_head = nn.Linear(narrow, s.patch_leads * s.beat_patch) if s.beat_samples else None
+        self.beat_head = nn.Linear(s.features, LEADS * beat_samples)
+        self.rr_head = nn.Linear(s.features, RR_FEATURES)
+        self.register_buffer("beat_mean", torch.zeros(LEADS, beat_samples))
+        self.register_buffer("beat_sd", torch.ones(LEADS, beat_samples))
+        self.register_buffer("rr_mean", torch.zeros(RR_FEATURES))
+        self.register_buffer("rr_sd", torch.ones(RR_FEATURES))
+        for module in (self.narrow, self.decoder, self.record_head, self.beat_head, self.rr_head):
             module.apply(initialise)
 
-    def reconstruct(self, encoded: Tensor, visible: Tensor) -> Tensor:
-        """Visible tokens (b, k, dim) at ``visible`` (b, k) -> all patches (b, n, values)."""
-        s = self.settings.encoder
-        tokens = put_tokens(self.narrow(encoded), visible, self.hidden, s.rows * s.columns)
-        position = (self.decoder_lead + self.get_buffer("decoder_time")).flatten(0, 1)
-        patches: Tensor = self.patch_head(self.decoder(tokens + position))
-        return patches
+    def set_statistics(self, beat: Tensor, rr: Tensor) -> None:
+        """Mean and SD of training people's beats (n, 12, B) uV and RR statistics (n, 3).
+
+        The beat is standardised per lead and instant, which is linear in voltage but lets the P wave weigh as much as
+        the QRS complex.
+        """
+        rr = rr[rr.isfinite().all(1)]
+        for name, values, least in (("beat", beat.float(), 10.0), ("rr", rr, 1e-3)):
+            self.get_buffer(f"{name}_mean").copy_(values.mean(0))
+            self.get_buffer(f"{name}_sd").copy_(values.std(0).clamp_min(least))
+
+    def standardised(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Targets: the beat (b, 12 * B) and the RR statistics (b, 3) as z-scores of training people."""
+        beat = (batch["beat"].float() - self.get_buffer("beat_mean")) / self.get_buffer("beat_sd")
+        rr = (batch["rr"] - self.get_buffer("rr_mean")) / self.get_buffer("rr_sd")
+        return beat.flatten(1), rr
+
+    def choose(self, count: int, draw: Draw) -> tuple[Tensor, Tensor, int]:
+        """Visible tokens (b, k), ascending, the hidden mask (b, n), and how many visible ones are the record's."""
+        s, share = self.settings.encoder, 1 - self.settings.mask
+        kept = max(1, round(s.record_tokens * share))
+        visible, hidden = keep_visible(draw.uniform(count, s.record_tokens), kept)
+        if not s.beat_samples:
+            return visible, hidden, kept
+        also, covered = keep_visible(draw.uniform(count, s.beat_tokens), max(1, round(s.beat_tokens * share)))
+        return torch.cat([visible, also + s.record_tokens], 1), torch.cat([hidden, covered], 1), kept
+
+    def reconstruct(self, encoded: Tensor, visible: Tensor) -> list[Tensor]:
+        """Encoded tokens (b, k, dim) at ``visible`` (b, k) -> all patches (b, n, values) of each kind."""
+        tokens = put_tokens(self.narrow(encoded), visible, self.hidden, len(self.position))
+        decoded = self.decoder(tokens + self.position)
+        record = self.settings.encoder.record_tokens
+        patches = [self.record_head(decoded[:, :record])]
+        return patches if self.beat_patch_head is None else [*patches, self.beat_patch_head(decoded[:, record:])]
 
 
 def ecg_mae_loss(model: EcgMae, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     """Errors of hidden patches, of the standardised median beat and of the RR statistics.
 
-    ``batch``: ecg (b, 12, T) uV, beat (b, 12, B) and rr (b, 3) as z-scores of training people, NaN where unknown.
+    ``batch``: ecg (b, 12, T) and beat (b, 12, B) in uV, rr (b, 3) with NaN where unknown.
     """
     settings, encoder = model.settings, model.encoder
     signal = augment(batch["ecg"], encoder.settings.samples, settings.noise_uv, draw)
-    count = encoder.settings.rows * encoder.settings.columns
-    noise = draw.uniform(len(signal), count)
-    visible, hidden = keep_visible(noise, max(1, round(count * (1 - settings.mask))))
-    encoded = encoder.encode(signal, visible)  # (b, k, dim)
-    target = encoder.patches(encoder.scaled(signal))
-    patch = (model.reconstruct(encoded, visible) - target).square().mean(-1)  # (b, n)
-    pooled = encoded.mean(1)
+    patches = encoder.patches(signal, batch["beat"])
+    visible, hidden, kept = model.choose(len(signal), draw)
+    encoded = encoder.trunk(take_tokens(encoder.tokens(patches), visible))  # (b, k, dim)
+    errors = [(a - b).square().mean(-1) for a, b in zip(model.reconstruct(encoded, visible), patches)]
+    pooled = encoder.pool(encoded, kept)
+    beat_target, rr_target = model.standardised(batch)
     losses = {
-        "patch": (patch * hidden).sum() / hidden.sum(),
-        "beat": masked_error(model.beat_head(pooled), batch["beat"].flatten(1)),
-        "rr": masked_error(model.rr_head(pooled), batch["rr"]),
+        "patch": (torch.cat(errors, 1) * hidden).sum() / hidden.sum(),
+        "beat": masked_error(model.beat_head(pooled), beat_target),
+        "rr": masked_error(model.rr_head(pooled), rr_target),
     }
     weight = {"patch": settings.patch_weight, "beat": settings.beat_weight, "rr": settings.rr_weight}
     return {"loss": torch.stack([weight[k] * v for k, v in losses.items()]).sum(), **losses}

@@ -1,0 +1,243 @@
+"""Masked autoregressive generator of cine tokens from an ECG, with a flow-matching or a diffusion head per token.
+
+Li et al. 2024 (arXiv 2406.11838): a masked auto-encoder predicts, for each hidden token, a condition z, and a small
+network samples the continuous token given z; generation reveals tokens in a random order over few iterations. The
+prefix is the sequence of the ECG encoder's tokens, dropped at random in training so that guidance (Ho & Salimans 2022,
+arXiv 2207.12598) can sharpen the link to the patient. Flow head: Lipman et al. 2023 (arXiv 2210.02747), straight paths
+and few Euler steps. Diffusion head: cosine schedule of Nichol & Dhariwal 2021 (arXiv 2102.09672), noise prediction,
+deterministic DDIM steps (arXiv 2010.02502).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from einops import repeat
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from cardionets.config import Settings
+from cardionets.device import Draw
+from cardionets.models.layers import Transformer, initialise, keep_visible, put_tokens, take_tokens
+from cardionets.train import Batch, TrainSettings
+
+MASK_SD = 0.25  # of the truncated normal about 1 that training's mask ratios follow, as published
+DIFFUSION_STEPS = 1000  # resolution of the diffusion head's time
+
+
+class SampleSettings(Settings):
+    """How tokens are drawn from a trained generator."""
+
+    iterations: int = Field(gt=0)  # rounds in which the sequence is revealed, along a cosine
+    steps: int = Field(gt=0)  # Euler or DDIM steps per token
+    guidance: float = Field(default=1.0, ge=0)  # 1 = the model itself; above 1 it leans further towards the ECG
+    temperature: float = Field(default=1.0, gt=0, le=1)  # SD of the starting noise
+
+
+class MarSettings(Settings):
+    """Sizes and budget of the generator."""
+
+    dim: int = Field(gt=0)
+    encoder_depth: int = Field(gt=0)
+    decoder_depth: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    head: Literal["flow", "diffusion"] = "flow"
+    head_width: int = Field(gt=0)
+    head_depth: int = Field(gt=0)
+    head_draws: int = Field(
+        default=4, gt=0
+    )  # noise levels per hidden token and step: the head is cheap, the trunk is not
+    min_mask: float = Field(default=0.7, gt=0, lt=1)  # least share of hidden tokens in training
+    drop_condition: float = Field(default=0.1, ge=0, lt=1)  # share of rows that see no ECG, for guidance
+    sample: SampleSettings
+    train: TrainSettings
+
+    @model_validator(mode="after")
+    def _fits(self) -> MarSettings:
+        if self.dim % self.heads:
+            raise ValueError("dim must be a multiple of heads")
+        return self
+
+
+class HeadBlock(nn.Module):
+    """Residual layer whose scale, shift and gate come from the condition, (n, w) x (n, w) -> (n, w)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.body = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.modulate = nn.Linear(width, 3 * width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """One modulated layer."""
+        scale, shift, gate = self.modulate(condition).chunk(3, dim=-1)
+        y: Tensor = x + gate * self.body(self.norm(x) * (1 + scale) + shift)
+        return y
+
+
+class TokenHead(nn.Module):
+    """Velocity or noise of a noisy token given its condition z and time, (n, c), (n, d), (n,) -> (n, c)."""
+
+    def __init__(self, channels: int, dim: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.register_buffer("rates", torch.exp(torch.linspace(0, math.log(1000.0), width // 2)), persistent=False)
+        self.embed = nn.Linear(channels, width)
+        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.condition = nn.Linear(dim, width)
+        self.blocks = nn.ModuleList(HeadBlock(width) for _ in range(depth))
+        self.out = nn.Linear(width, channels)
+        self.apply(initialise)
+        for block in self.blocks:
+            assert isinstance(block, HeadBlock)
+            nn.init.zeros_(block.modulate.weight)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor, z: Tensor, time: Tensor) -> Tensor:
+        """``time`` runs from 0 (noise) to 1 (token)."""
+        angles = time[:, None] * self.get_buffer("rates")  # (n, width / 2)
+        condition = self.time(torch.cat([angles.sin(), angles.cos()], dim=1)) + self.condition(z)
+        hidden = self.embed(x)
+        for block in self.blocks:
+            hidden = block(hidden, condition)
+        y: Tensor = self.out(hidden)
+        return y
+
+
+def signal_share(time: Tensor) -> Tensor:
+    """Share of signal variance at ``time`` of the diffusion head, cosine schedule with the published offset 0.008."""
+    noise = (1 - time).clamp(0, 1)
+    return (torch.cos((noise + 0.008) / 1.008 * math.pi / 2) ** 2).clamp(1e-4, 1 - 1e-4)
+
+
+class Mar(nn.Module):
+    """Masked autoregressive transformer over the tokens of both views, conditioned on a prefix of ECG tokens."""
+
+    def __init__(self, settings: MarSettings, tokens: int, channels: int, condition: tuple[int, int]) -> None:
+        """``tokens`` x ``channels`` to generate; ``condition`` = (prefix length m, its width e)."""
+        super().__init__()
+        self.settings, self.tokens, self.channels = settings, tokens, channels
+        s, (prefix, width) = settings, condition
+        self.embed = nn.Linear(channels, s.dim)
+        self.condition = nn.Linear(width, s.dim)
+        self.no_condition = nn.Parameter(torch.randn(prefix, s.dim) * 0.02)
+        self.prefix_position = nn.Parameter(torch.randn(prefix, s.dim) * 0.02)
+        self.position = nn.Parameter(torch.randn(tokens, s.dim) * 0.02)
+        self.decoder_position = nn.Parameter(torch.randn(prefix + tokens, s.dim) * 0.02)
+        self.hidden = nn.Parameter(torch.randn(s.dim) * 0.02)
+        self.encoder = Transformer(s.dim, s.encoder_depth, s.heads)
+        self.decoder = Transformer(s.dim, s.decoder_depth, s.heads)
+        for module in (self.embed, self.condition, self.encoder, self.decoder):
+            module.apply(initialise)
+        self.head = TokenHead(channels, s.dim, s.head_width, s.head_depth)
+
+    def prefix(self, condition: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """Prefix tokens of ECG tokens (b, m, e) -> (b, m, d); rows where ``dropped`` (b,) see none."""
+        known = self.condition(condition)
+        if dropped is not None:
+            known = torch.where(dropped[:, None, None], self.no_condition, known)
+        prefix: Tensor = known + self.prefix_position
+        return prefix
+
+    def predict(self, x: Tensor, visible: Tensor, prefix: Tensor) -> Tensor:
+        """Conditions z of all tokens from those at ``visible`` (b, k): x (b, n, c), prefix (b, m, d) -> (b, n, d)."""
+        m = prefix.shape[1]
+        seen = take_tokens(self.embed(x) + self.position, visible)
+        encoded = self.encoder(torch.cat([prefix, seen], dim=1))  # (b, m + k, d)
+        full = put_tokens(encoded[:, m:], visible, self.hidden, self.tokens)
+        decoded = self.decoder(torch.cat([encoded[:, :m], full], dim=1) + self.decoder_position)
+        z: Tensor = decoded[:, m:]
+        return z
+
+    def head_loss(self, x: Tensor, z: Tensor, draw: Draw) -> Tensor:
+        """Squared error of the head's velocity (flow) or noise (diffusion) for tokens x (n, c) given z (n, d)."""
+        noise = draw.normal(len(x), self.channels)
+        time = draw.uniform(len(x))
+        if self.settings.head == "flow":
+            noisy = torch.lerp(noise, x, time[:, None])
+            flow: Tensor = (self.head(noisy, z, time) - (x - noise)).square().mean(-1)
+            return flow
+        time = (time * DIFFUSION_STEPS).floor() / DIFFUSION_STEPS
+        share = signal_share(time)[:, None]
+        noisy = share.sqrt() * x + (1 - share).sqrt() * noise
+        error: Tensor = (self.head(noisy, z, time) - noise).square().mean(-1)
+        return error
+
+    @torch.no_grad()
+    def sample(self, condition: Tensor, noise: Tensor, order: Tensor, how: SampleSettings | None = None) -> Tensor:
+        """Generate tokens (b, n, c) for ECG tokens (b, m, e).
+
+        Everything random is given, so that a patient's cine does not depend on who is in the batch: ``noise``
+        (b, n, c) is the start of every token, ``order`` (b, n) the sequence in which tokens are revealed.
+        """
+        how = how or self.settings.sample
+        guided = how.guidance != 1
+        prefix = self.prefix(condition)
+        if guided:
+            prefix = torch.cat([prefix, self.prefix(condition, torch.ones(len(condition), dtype=torch.bool))])
+        x = torch.zeros_like(noise)
+        for first, last in reveal_schedule(self.tokens, how.iterations):
+            visible, new = order[:, :first], order[:, first:last]
+            twice = (x.repeat(2, 1, 1), visible.repeat(2, 1)) if guided else (x, visible)
+            z = self.predict(*twice, prefix)
+            z = take_tokens(z, new.repeat(len(z) // len(new), 1))
+            drawn = self._draw_tokens(take_tokens(noise, new) * how.temperature, z, how)
+            x = x.scatter(1, new[..., None].expand(-1, -1, self.channels), drawn)
+        return x
+
+    def _draw_tokens(self, noise: Tensor, z: Tensor, how: SampleSettings) -> Tensor:
+        """Integrate the head from noise (b, k, c) to tokens, with guidance where z holds both halves (2b, k, d)."""
+        shape, x, z = noise.shape, noise.flatten(0, 1), z.flatten(0, 1)
+        for step in range(how.steps):
+            now, then = step / how.steps, (step + 1) / how.steps
+            out = self._guided(x, z, now, how.guidance)
+            if self.settings.head == "flow":
+                x = x + out * (then - now)
+                continue
+            share, next_share = (signal_share(torch.tensor(t)) for t in (now, then))
+            token = ((x - (1 - share).sqrt() * out) / share.sqrt()).clamp(-6, 6)
+            x = next_share.sqrt() * token + (1 - next_share).sqrt() * out if step + 1 < how.steps else token
+        return x.reshape(shape)
+
+    def _guided(self, x: Tensor, z: Tensor, time: float, guidance: float) -> Tensor:
+        copies = len(z) // len(x)
+        t = torch.full((len(z),), time, device=x.device)
+        out: Tensor = self.head(x.repeat(copies, 1), z, t)
+        if copies == 1:
+            return out
+        with_ecg, without = out.chunk(2)
+        return without + guidance * (with_ecg - without)
+
+
+def reveal_schedule(tokens: int, iterations: int) -> list[tuple[int, int]]:
+    """Ranges of the order revealed per iteration: few tokens first, many last, along a cosine; none is empty."""
+    rounds = min(iterations, tokens)
+    hidden = [tokens * math.cos(math.pi / 2 * i / rounds) for i in range(rounds + 1)]
+    edges = [0]
+    for i in range(1, rounds):
+        edges.append(min(max(tokens - math.floor(hidden[i]), edges[-1] + 1), tokens - (rounds - i)))
+    edges.append(tokens)
+    return list(pairwise(edges))
+
+
+def mask_ratio(uniform: Tensor, least: float) -> float:
+    """A draw from the normal about 1 with SD 0.25, truncated to [least, 1], as published."""
+    low = torch.special.ndtr(torch.tensor((least - 1) / MASK_SD))
+    return float(1 + MASK_SD * torch.special.ndtri(low + uniform.cpu() * (0.5 - low)).clamp(max=0))
+
+
+def mar_loss(model: Mar, batch: Batch, draw: Draw) -> dict[str, Tensor]:
+    """Error of the head on hidden tokens; ``batch``: mean and sd (b, n, c) of the tokens, condition (b, m, e)."""
+    s, mean = model.settings, batch["mean"]
+    x = mean + batch["sd"] * draw.normal(*mean.shape)
+    ratio = mask_ratio(draw.uniform(1), s.min_mask)
+    keep = model.tokens - max(1, math.ceil(model.tokens * ratio))
+    visible, hidden = keep_visible(draw.uniform(len(x), model.tokens), keep)
+    prefix = model.prefix(batch["condition"], draw.uniform(len(x)) < s.drop_condition)
+    z = model.predict(x, visible, prefix)
+    index = hidden.argsort(dim=1, descending=True, stable=True)[:, : model.tokens - keep]  # (b, hidden tokens)
+    target = repeat(take_tokens(x, index), "b k c -> (r b k) c", r=s.head_draws)
+    given = repeat(take_tokens(z, index), "b k d -> (r b k) d", r=s.head_draws)
+    return {"loss": model.head_loss(target, given, draw).mean()}
