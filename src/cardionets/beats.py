@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from scipy.signal import find_peaks
 
 from cardionets.ecg import RecordError
@@ -55,14 +56,30 @@ def _drop_t_waves(peaks: Indices, heights: Floats, rate: float) -> Indices:
     return peaks[keep]
 
 
-def _candidates(activity: Floats, rate: float) -> Indices:
-    quiet, typical = _limits(activity, rate)
-    span = typical - quiet
+def _candidates(activity: Floats, limits: tuple[float, float], rate: float) -> Indices:
+    quiet, span = limits[0], limits[1] - limits[0]
     if span <= 0:
         return np.empty(0, np.int64)
     distance = max(1, round(_REFRACTORY_S * rate))
     found, _ = find_peaks(activity, height=quiet + 0.35 * span, distance=distance, prominence=0.25 * span)
     return _drop_t_waves(found, activity[found], rate)
+
+
+def _search_back(activity: Floats, size: Floats, found: Indices, limits: tuple[float, float], rate: float) -> Indices:
+    """Add slow, large deflections (ventricular ectopics) in gaps longer than 1.35 RR, at least 0.1 s from the ends."""
+    gap = 1.35 * float(np.median(np.diff(found)))
+    least = limits[0] + 0.15 * (limits[1] - limits[0])
+    large = 0.4 * float(np.median(size[found]))
+    after, before, margin = (round(seconds * rate) for seconds in (_T_WAVE_S, _REFRACTORY_S, 0.1))
+    edges = np.concatenate([[margin - after], found, [len(activity) + before - margin]])
+    more = []
+    for left, right in pairwise(edges):
+        start, stop = left + after, right - before
+        if right - left > gap and stop - start > 2:
+            top = start + int(activity[start:stop].argmax())
+            if start < top < stop - 1 and activity[top] > least and size[top] > large:
+                more.append(top)
+    return np.sort(np.concatenate([found, np.array(more, np.int64)]))
 
 
 def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
@@ -74,14 +91,19 @@ def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
     if signal.shape[1] < rate:
         return np.empty(0, np.int64)
     x = np.asarray(signal, np.float32)
-    found = _candidates(_activity(x, rate), rate)
+    activity = _activity(x, rate)
+    limits = _limits(activity, rate)
+    found = _candidates(activity, limits, rate)
     if not len(found):
         return found
-    slow = uniform_filter1d(x, max(3, round(0.2 * rate)), axis=1, mode="nearest")
-    size = np.square(x - slow).sum(0)  # (T,)
+    slow = uniform_filter1d(x, max(3, round(0.6 * rate)), axis=1, mode="nearest")
+    power = np.square(x - slow).sum(0)  # (T,)
     reach = round(0.06 * rate)
+    if len(found) > 2:
+        size = maximum_filter1d(np.sqrt(power), 2 * reach + 1, mode="nearest")
+        found = _search_back(activity, size, found, limits, rate)
     around = np.clip(found[:, None] + np.arange(-reach, reach + 1), 0, x.shape[1] - 1)  # (beat, window)
-    return np.unique(around[np.arange(len(found)), size[around].argmax(1)])
+    return np.unique(around[np.arange(len(found)), power[around].argmax(1)])
 
 
 def rr_features(peaks: Indices, rate: float) -> dict[str, float]:

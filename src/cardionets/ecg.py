@@ -159,12 +159,22 @@ def mains_uv(x: NDArray[Any], rate: float, mains_hz: float) -> NDArray[np.float3
     return np.asarray(excess, np.float32)
 
 
+@lru_cache(maxsize=32)
+def _taps(factor: int) -> NDArray[np.float64]:
+    # Kaiser-windowed low pass at the lower of the two Nyquist frequencies, ten samples of the slower rate to each side
+    taps: NDArray[np.float64] = dsp.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0))
+    return taps
+
+
 def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
     """Polyphase resampling of (..., T) from ``rate`` to ``target`` Hz; the line through both ends pads them."""
     ratio = Fraction(target / rate).limit_denominator(2000)
     if ratio == 1:
         return signal
-    y: NDArray[Any] = dsp.resample_poly(signal, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+    taps = _taps(max(ratio.numerator, ratio.denominator))
+    y: NDArray[Any] = dsp.resample_poly(
+        signal, ratio.numerator, ratio.denominator, axis=-1, window=taps, padtype="line"
+    )
     return y
 
 

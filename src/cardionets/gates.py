@@ -19,8 +19,9 @@ from cardionets.ecg import LEADS, LIMB_FROM_I_II, EcgRecord, Floats, RecordError
 
 FACTORS = (5, 50, 200, 1000, 2000, 1_000_000)
 TYPICAL_QRS_UV = 1000.0
-QRS_RANGE_UV = (130.0, 3200.0)
-_SWAPS = (("aVF", "aVL"), ("aVL", "aVR"), ("aVF", "aVR"), ("I", "II"), ("II", "III"), ("I", "III"))
+QRS_RANGE_UV = (260.0, 3200.0)
+# Pairs of channels whose exchange the identities can prove: at least one is a limb lead.
+_SWAPS = [(a, b) for i, a in enumerate(LEADS) for b in LEADS[i + 1 :] if a in LEADS[:6]]
 _ROW = {lead: row for row, lead in enumerate(LEADS)}
 
 
@@ -67,16 +68,16 @@ def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
 
 def flat_leads(signal: NDArray[Any], rate: float, gates: QualityGates, gain: float = 1.0) -> list[str]:
     """Leads whose SD times ``gain`` is too small, or that stand still (200 ms or longer) for too much of the time."""
-    still = _still_fraction(signal, max(2, round(0.2 * rate)))
+    still = _still_fraction(signal, max(2, round(0.2 * rate)), gates.max_flat_fraction)
     bad = (signal.std(axis=1) * gain < gates.min_lead_std_uv) | (still > gates.max_flat_fraction)
     return [lead for lead, is_bad in zip(LEADS, bad) if is_bad]
 
 
-def _still_fraction(signal: NDArray[Any], run: int) -> Floats:
-    """Share of each lead covered by runs of at least ``run`` equal samples: (12, T) -> (12,)."""
+def _still_fraction(signal: NDArray[Any], run: int, least: float) -> Floats:
+    """Share of each lead covered by runs of ``run`` equal samples or more, 0 where below ``least``: (12, T) -> (12,)."""
     same = signal[:, 1:] == signal[:, :-1]
     out = np.zeros(signal.shape[0], np.float32)
-    for lead in np.flatnonzero(same.mean(axis=1) > 0.02):
+    for lead in np.flatnonzero(np.count_nonzero(same, axis=1) > 0.9 * least * same.shape[1]):
         changes = np.flatnonzero(~same[lead])
         lengths = np.diff(changes, prepend=-1, append=signal.shape[1] - 1)
         out[lead] = lengths[lengths >= run].sum() / signal.shape[1]
@@ -86,8 +87,8 @@ def _still_fraction(signal: NDArray[Any], run: int) -> Floats:
 def clipped(signal: NDArray[Any]) -> bool:
     """Whether a lead sits exactly on its own extreme, far from its middle, for 0.5 % of the time or more."""
     top, bottom = signal.max(axis=1), signal.min(axis=1)
-    high = (signal == top[:, None]).mean(axis=1)
-    low = (signal == bottom[:, None]).mean(axis=1)
+    high = np.count_nonzero(signal == top[:, None], axis=1) / signal.shape[1]
+    low = np.count_nonzero(signal == bottom[:, None], axis=1) / signal.shape[1]
     middle = np.median(signal[:, ::8], axis=1)
     far = 1000.0
     return bool((((high > 0.005) & (top - middle > far)) | ((low > 0.005) & (middle - bottom > far))).any())
@@ -141,16 +142,18 @@ def _mismatch(limb: Floats) -> Floats:
 
 
 def _limb_identities(x: Floats, tolerance: float) -> list[str]:
-    # x: (12, T) without baseline. When a swap of two limb channels explains everything, say which.
-    limb = x[:6]
-    error = _mismatch(limb)
+    # x: (12, T) without baseline. When the exchange of just one pair of channels explains everything, say which.
+    error = _mismatch(x[:6])
     if not (error > tolerance).any():
         return []
+    proven = []
     for a, b in _SWAPS:
-        rows = list(range(6))
+        rows = list(range(12))
         rows[_ROW[a]], rows[_ROW[b]] = _ROW[b], _ROW[a]
-        if (_mismatch(limb[rows]) < tolerance / 2).all():
-            return [f"leads_swapped_{a}_{b}"]
+        if (_mismatch(x[rows[:6]]) < tolerance).all():
+            proven.append(f"leads_swapped_{a}_{b}")
+    if len(proven) == 1:
+        return proven
     codes = ["identity_einthoven"] if error[0] > tolerance else []
     return codes + (["identity_goldberger"] if (error[1:] > tolerance).any() else [])
 
@@ -172,17 +175,17 @@ def _reversal(beat: Floats, rate: float) -> list[str]:
     qrs = slice(r - round(0.06 * rate), r + round(0.06 * rate))
     rest = np.r_[0 : r - round(0.06 * rate), r + round(0.1 * rate) : x.shape[1]]
 
-    def upside_down(lead: str, against: str) -> bool:
-        a, b = x[_ROW[lead]], x[_ROW[against]]
-        return _alike(a[qrs], b[qrs]) < -0.75 and _alike(a[rest], b[rest]) < -0.75
+    v6 = x[_ROW["V6"]]
 
-    if span.min() < 50 or np.ptp(x[_ROW["V6"]]) < 400:
+    def upside_down(lead: str, qrs_below: float, rest_below: float) -> bool:
+        row = x[_ROW[lead]]
+        return _alike(row[qrs], v6[qrs]) < qrs_below and _alike(row[rest], v6[rest]) < rest_below
+
+    if span.min() < 50 or np.ptp(v6) < 400:
         return []
-    if upside_down("II", "V6") and upside_down("aVF", "V6"):
+    if upside_down("II", -0.85, -0.85) and upside_down("aVF", -0.75, -0.75):
         return ["limb_reversal_ra_ll"]
-    if upside_down("I", "V6") and not upside_down("II", "V6") and _alike(x[_ROW["aVR"]][rest], x[_ROW["V6"]][rest]) > 0:
-        return ["limb_reversal_la_ra"]
-    return []
+    return ["limb_reversal_la_ra"] if upside_down("I", -0.5, -0.6) else []
 
 
 def quality_flags(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[str, bool]:
