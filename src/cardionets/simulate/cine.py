@@ -1,10 +1,12 @@
-"""Cine CMR of a latent heart: what a scanner of given field, resolution and noise would show, with the true segmentation.
+"""Cine CMR of a latent heart: what a scanner of given field, resolution and noise would show, with the true
+segmentation.
 
-Two canonical views: "sax", mid-ventricular short axis (RV on the image's left, anterior wall up), and "4ch" (apex up, LV on the image's
-right). Frame 0 is end-diastole, frames are evenly spaced over one cycle. Geometry: :mod:`.geometry`; drawing: :mod:`.short_axis`,
-:mod:`.four_chamber`, :mod:`.torso`; signal: :mod:`.tissue`.
+Two canonical views: "sax", mid-ventricular short axis (RV on the image's left, anterior wall up), and "4ch" (apex up,
+LV on the image's right). Frame 0 is end-diastole, frames are evenly spaced over one cycle. Geometry: :mod:`.geometry`;
+drawing: :mod:`.short_axis`, :mod:`.long_axis`, :mod:`.four_chamber`, :mod:`.torso`; signal: :mod:`.tissue`.
 
-A slice is planned by hand and so never perfect: the heart lies up to about a centimetre off the middle and is turned by up to 15 degrees.
+A slice is planned by hand and so never perfect: the heart lies up to about a centimetre off the middle and is turned by
+up to 15 degrees.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cardionets.config import StudyError
-from cardionets.simulate import four_chamber, short_axis, tissue, torso
+from cardionets.simulate import four_chamber, long_axis, short_axis, tissue, torso
 from cardionets.simulate.geometry import Beat, Float, Heart, Ventricles, ventricles
 from cardionets.simulate.short_axis import Slice
 from cardionets.simulate.torso import Surroundings
@@ -36,9 +38,9 @@ TILT: Final = {"sax": 0.0, "4ch": -6.0}  # usual in-plane turn, degrees, anticlo
 class Scanner:
     """How a centre acquires its cines.
 
-    ``spacing_mm`` pixel size; ``frames`` per cycle; ``size`` pixels of the square image; ``noise`` SD relative to blood;
-    ``field_tesla`` 1.5 or 3; ``bits`` stored: up to 8 gives uint8, more gives uint16; ``resolution_mm`` of the acquisition
-    before interpolation to ``spacing_mm``.
+    ``spacing_mm`` pixel size; ``frames`` per cycle; ``size`` pixels of the square image; ``noise`` SD relative to
+    blood; ``field_tesla`` 1.5 or 3; ``bits`` stored: up to 8 gives uint8, more gives uint16; ``resolution_mm`` of the
+    acquisition before interpolation to ``spacing_mm``.
     """
 
     spacing_mm: float = 1.8
@@ -98,9 +100,10 @@ def render(
 ) -> tuple[Pixels, Mask]:
     """Draw one cine and its true segmentation.
 
-    ``heart``: a row of :func:`cardionets.simulate.heart.sample`; a plain dict is quicker than a Series. Returns the cine
-    (frame, H, W), uint8 or uint16 by ``scanner.bits``, and labels (frame, H, W): 0 background, 1 LV cavity (papillary muscles
-    included, as in UK Biobank), 2 LV muscle, 3 RV cavity, 4 LA, 5 RA. Raises StudyError for a bad row or view.
+    ``heart``: a row of :func:`cardionets.simulate.heart.sample`; a plain dict is quicker than a Series. Returns the
+    cine (frame, H, W), uint8 or uint16 by ``scanner.bits``, and labels (frame, H, W): 0 background, 1 LV cavity
+    (papillary muscles included, as in UK Biobank), 2 LV muscle, 3 RV cavity, 4 LA, 5 RA. Raises StudyError for a bad
+    row or view.
     """
     person = Heart.of(heart if isinstance(heart, dict) else dict(heart))
     if view == "sax":
@@ -120,8 +123,8 @@ def render_stack(
 ) -> tuple[Pixels, Mask]:
     """Draw contiguous short-axis slices, base first, the middle one (``slices // 2``) mid-ventricular.
 
-    ``slice_thickness_mm`` is the distance from slice to slice. Returns cines and labels, both (slice, frame, H, W). The same ``rng`` gives the
-    middle slice that :func:`render` gives.
+    ``slice_thickness_mm`` is the distance from slice to slice. Returns cines and labels, both (slice, frame, H, W). The
+    same ``rng`` gives the middle slice that :func:`render` gives.
     """
     if slices < 1 or not 1 <= slice_thickness_mm <= 30:
         raise StudyError("render_stack: slices must be 1 or more and slice_thickness_mm in 1..30; correct the call.")
@@ -131,7 +134,9 @@ def render_stack(
 
 
 def _grid(scanner: Scanner, plan: _Plan) -> tuple[Float, Float]:
-    """Positions (pixel,) in mm of the pixels of the image, x right and y up, about the heart's middle, in its own axes."""
+    """Positions (pixel,) in mm of the pixels of the image, x right and y up, about the heart's middle, in its own
+    axes.
+    """
     axis = (np.arange(scanner.size, dtype=np.float32) - (scanner.size - 1) / 2) * scanner.spacing_mm
     right, up = axis - plan.offset[0], -axis - plan.offset[1]
     c, s = np.float32(np.cos(np.radians(plan.turn))), np.float32(np.sin(np.radians(plan.turn)))
@@ -178,11 +183,11 @@ def _short_axis(
 def _four_chambers(heart: Heart, scanner: Scanner, rng: np.random.Generator) -> tuple[Pixels, Mask]:
     plan, signals = _plan(rng, "4ch"), tissue.contrast(scanner.field_tesla)
     lv = ventricles(heart, scanner.frames)
-    shape = four_chamber.outlines(lv)
-    centre = four_chamber.middle(shape)
+    shape = long_axis.outlines(lv)
+    centre = long_axis.middle(shape)
     x, y = _grid(scanner, plan)
     x, y = x + centre[0], y + centre[1]
-    place = four_chamber.surroundings(heart, shape, plan.shift)
+    place = long_axis.surroundings(heart, shape, plan.shift)
     softness = _softness(scanner)
     still = torso.paint(x, y, heart, place, signals, softness)
     tissue.blend(still, 0.95, tissue.edge(four_chamber.pulmonary_veins(x, y, shape), softness))
@@ -199,7 +204,9 @@ def _softness(scanner: Scanner) -> float:
 
 
 def _blood(scanner: Scanner, plan: _Plan, strength: float) -> Callable[[NDArray[np.intp]], Float]:
-    """Signal of blood at pixels (pixel, frame): inflow and swirls make it uneven, SD ``strength``; the pattern moves on."""
+    """Signal of blood at pixels (pixel, frame): inflow and swirls make it uneven, SD ``strength``; the pattern moves
+    on.
+    """
     steps = (np.arange(scanner.frames) * tissue.FLOW_STEPS // scanner.frames + plan.start[0]) % tissue.FLOW_STEPS
     step_px = scanner.spacing_mm / 1.5
 

@@ -1,13 +1,14 @@
 """Geometry and motion of one beating heart, from its row of latent phenotypes.
 
-Left ventricle: an ellipsoid of revolution cut off at the mitral plane, the classic model of ventricular volume (Dodge and
-Sandler, Am Heart J 1960;60:762), with the cut 0.5 long semi-axes above the equator: V = pi a^2 c (2/3 + k - k^3 / 3), L = c (1 + k).
-The apex stays, the mitral plane descends by the longitudinal strain, and muscle is incompressible, so a wall that shortens
-thickens. Segments follow the 17-segment model (Cerqueira et al., Circulation 2002;105:539): each moves inwards in
-proportion to its circumferential strain. Duration of ejection falls with rate (Weissler et al., Circulation 1968;37:149).
+Left ventricle: an ellipsoid of revolution cut off at the mitral plane, the classic model of ventricular volume (Dodge
+and Sandler, Am Heart J 1960;60:762), with the cut 0.5 long semi-axes above the equator: V = pi a^2 c (2/3 + k - k^3 /
+3), L = c (1 + k). The apex stays, the mitral plane descends by the longitudinal strain, and muscle is incompressible,
+so a wall that shortens thickens. Segments follow the 17-segment model (Cerqueira et al., Circulation 2002;105:539):
+each moves inwards in proportion to its circumferential strain. Duration of ejection falls with rate (Weissler et al.,
+Circulation 1968;37:149).
 
-Axes of a heart: y along the long axis in mm from the end-diastolic mitral plane (0) to the apex (positive); angles about it
-as seen on a short-axis image, 0 lateral (image right), 90 anterior (up), 180 septal.
+Axes of a heart: y along the long axis in mm from the end-diastolic mitral plane (0) to the apex (positive); angles
+about it as seen on a short-axis image, 0 lateral (image right), 90 anterior (up), 180 septal.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from cardionets.config import StudyError
 from cardionets.phenotypes import NAMES
 
-Float = NDArray[np.float32]
+Float = NDArray[np.floating[Any]]
 
 ANGLES: Final = 192
 THETA: Final[Float] = (np.arange(ANGLES) * (2 * np.pi / ANGLES)).astype(np.float32)
@@ -73,8 +74,8 @@ def ring_mix(level: Float | float) -> Float:
 class Heart:
     """What the drawing needs of a person: volumes (mL), mass (g), walls (mm), strains (%), rhythm, habitus.
 
-    ``wall``, ``circumferential`` hold the 16 AHA segments. ``shape`` holds standard normal draws of individual form that belong to the
-    person, not to a scan: the same row gives the same draws, so two views show one heart.
+    ``wall``, ``circumferential`` hold the 16 AHA segments. ``shape`` holds standard normal draws of individual form
+    that belong to the person, not to a scan: the same row gives the same draws, so two views show one heart.
     """
 
     lv: tuple[float, float]
@@ -176,8 +177,9 @@ def beat(heart: Heart, frames: int) -> Beat:
 class Ventricles:
     """Both ventricles over one cycle. Scalars in mm; per-frame arrays (frame,).
 
-    ``short``, ``long`` semi-axes and ``length`` of the LV cavity; ``apex`` its y, fixed; ``wall`` uniform thickness that has the mass;
-    ``plane`` y of the mitral and ``rv_plane`` of the tricuspid annulus; ``rv`` volume (mm3); ``rv_apex`` y, fixed.
+    ``short``, ``long`` semi-axes and ``length`` of the LV cavity; ``apex`` its y, fixed; ``wall`` uniform thickness
+    that has the mass; ``plane`` y of the mitral and ``rv_plane`` of the tricuspid annulus; ``rv`` volume (mm3);
+    ``rv_apex`` y, fixed.
     """
 
     heart: Heart
@@ -218,10 +220,11 @@ class Ventricles:
         return np.asarray(self.rv / length * (1 + RV_TAPER) * (1 - v) ** RV_TAPER, dtype=np.float32)
 
     def travel(self, start: Float, now: Float, weight: Float, form: Float) -> Float:
-        """Inward shift d (frame, level) so that contours ``form * start - d * weight`` keep the area of radius ``now``.
+        """Inward shift d (frame, level) so that contours ``form * start - d * weight`` keep the area of radius
+        ``now``.
 
-        ``start`` (level,) end-diastolic and ``now`` (frame, level) mean radii; ``weight`` mean squared and ``form`` mean product (level,).
-        Solves mean((form start - d weight)^2) = now^2, a quadratic in d.
+        ``start`` (level,) end-diastolic and ``now`` (frame, level) mean radii; ``weight`` mean squared and ``form``
+        mean product (level,). Solves mean((form start - d weight)^2) = now^2, a quadratic in d.
         """
         b = start * form
         root = np.sqrt(np.clip(b**2 - weight * (start**2 - now**2), 0, None))

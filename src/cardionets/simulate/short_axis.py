@@ -23,7 +23,7 @@ RV_WALL: Final = 3.0  # mm
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """Radius (frame, angle) in mm of endocardium, LV epicardium, RV cavity, outer muscle and pericardium at one level."""
+    """Radius (frame, angle), mm, of endocardium, LV epicardium, RV cavity, outer muscle and pericardium of a slice."""
 
     endo: Float
     epi: Float
@@ -34,7 +34,7 @@ class Rings:
 
 def _bump(centre: float, width: float) -> Float:
     gap = (THETA - np.radians(centre) + np.pi) % (2 * np.pi) - np.pi
-    return np.exp(-((gap / np.radians(width)) ** 2)).astype(np.float32)
+    return np.asarray(np.exp(-((gap / np.radians(width)) ** 2)), dtype=np.float32)
 
 
 def septum_angle(heart: Heart) -> float:
@@ -43,7 +43,9 @@ def septum_angle(heart: Heart) -> float:
 
 
 def _form(ventricles: Ventricles) -> Float:
-    """Relative radius (frame, angle), mean square 1: slightly oval, and the septum flat where the right heart is loaded."""
+    """Relative radius (frame, angle), mean square 1: slightly oval, and the septum flat where the right heart is
+    loaded.
+    """
     heart, emptied = ventricles.heart, ventricles.beat.emptied
     load = float(np.clip(heart.rv_load - 1.0, 0, 4)) + 1.5 * float(np.clip(heart.rv[0] / heart.lv[0] - 1.5, 0, 1))
     flat = 0.02 + 0.055 * load
@@ -56,7 +58,8 @@ def _form(ventricles: Ventricles) -> Float:
 def _left(ventricles: Ventricles, y: float) -> tuple[Float, Float]:
     """Endocardium and epicardium (frame, angle) at height ``y``."""
     mix = ring_mix(y / ventricles.apex)
-    inward, thick = mix @ ventricles.inward, mix @ ventricles.thickness
+    inward: Float = mix @ ventricles.inward
+    thick: Float = mix @ ventricles.thickness
     if ventricles.heart.left_block:
         inward = _late_lateral(ventricles, inward)
     form, level = _form(ventricles), np.array([y], np.float32)
@@ -83,7 +86,9 @@ def _late_lateral(ventricles: Ventricles, inward: Float) -> Float:
 
 
 def _crescent(heart: Heart) -> Float:
-    """Depth (angle,) of the RV relative to its deepest point: a rounded triangle between the two insertions on the septum."""
+    """Depth (angle,) of the RV relative to its deepest point: a rounded triangle between the two insertions on the
+    septum.
+    """
     middle = septum_angle(heart)
     corner = middle + 15 + 7 * float(np.clip(heart.shape[4], -2, 2))
     first, last = middle - 68, middle + 62
@@ -156,7 +161,7 @@ def surroundings(heart: Heart, rings: Rings, shift: tuple[int, int]) -> Surround
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Pixels of the heart and what they hold: ``image`` (pixel, frame) signed signal, ``mask`` (pixel, frame) labels."""
+    """Pixels of the heart and what they hold, both (pixel, frame): ``image`` signed signal, ``mask`` labels."""
 
     pixels: NDArray[np.intp]
     image: Float
@@ -178,8 +183,9 @@ def draw(
     height: float,
     variant: int,
 ) -> Slice:
-    """Draw the beating slice. ``x``, ``y`` (pixel,) mm from the LV's middle; ``still`` (pixel,) the surroundings' signal;
-    ``height`` 0 base to 1 apex; ``variant`` chooses the trabeculae. Inside, frames are the last axis: one look-up serves all of them.
+    """Draw the beating slice. ``x``, ``y`` (pixel,) mm from the LV's middle; ``still`` (pixel,) the surroundings'
+    signal; ``height`` 0 base to 1 apex; ``variant`` chooses the trabeculae. Inside, frames are the last axis: one
+    look-up serves all of them.
     """
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     index = (angle * (1 / STEP) + ANGLES).astype(np.int32) % ANGLES
@@ -189,7 +195,8 @@ def draw(
     def inside(outline: Float) -> Float:
         share = np.ascontiguousarray(outline.T / softness + 0.5, dtype=np.float32).take(at, axis=0)
         share -= r / softness
-        return np.clip(share, 0, 1, out=share)
+        np.clip(share, 0, 1, out=share)
+        return share
 
     in_lv, in_epi, in_rv = inside(rings.endo), inside(rings.epi), inside(rings.rv)
     in_rv *= 1 - in_epi
@@ -207,7 +214,7 @@ def draw(
 
 
 def _cell(r: Float, inner: Float, outer: Float, at: NDArray[np.int32], row: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Cell (pixel, frame) of a polar map at the depth of radius ``r`` (pixel, 1) between two outlines (frame, angle)."""
+    """Cell (pixel, frame) of a polar map at radius ``r`` (pixel, 1) between two outlines (frame, angle)."""
     scale = POLAR[1] / np.maximum(outer - inner, 2.0)
     depth = r * np.ascontiguousarray(scale.T, dtype=np.float32).take(at, axis=0)
     depth -= np.ascontiguousarray((inner * scale).T, dtype=np.float32).take(at, axis=0)
@@ -220,15 +227,17 @@ def _muscle_in_lv(
     r: Float, rings: Rings, at: NDArray[np.int32], row: NDArray[np.int32], height: float, variant: int
 ) -> Float:
     """Share of papillary muscle and trabeculae (pixel, frame); they fill more of a contracted cavity."""
-    share = lv_trabeculae()[variant].take(_cell(r, np.zeros_like(rings.endo), rings.endo, at, row))
+    share: Float = lv_trabeculae()[variant].take(_cell(r, np.zeros_like(rings.endo), rings.endo, at, row))
     size = np.sqrt((rings.endo**2).mean(axis=1))
     share -= 0.12 + 0.48 * size / size[0] + 0.3 * abs(height - 0.5)
     share *= 3.0
-    return np.clip(share, 0, 0.92, out=share)
+    np.clip(share, 0, 0.92, out=share)
+    return share
 
 
 def _muscle_in_rv(r: Float, rings: Rings, at: NDArray[np.int32], row: NDArray[np.int32], variant: int) -> Float:
-    share = rv_trabeculae()[variant].take(_cell(r, rings.epi, rings.rv + 2.0, at, row))
+    share: Float = rv_trabeculae()[variant].take(_cell(r, rings.epi, rings.rv + 2.0, at, row))
     share -= 0.55
     share *= 2.0
-    return np.clip(share, 0, 0.8, out=share)
+    np.clip(share, 0, 0.8, out=share)
+    return share

@@ -1,10 +1,10 @@
 """Signal of tissue in balanced SSFP, and the textures and noise that make it look acquired.
 
-Signal with TR far below T1 and T2 (Scheffler and Lehnhardt, Eur Radiol 2003;13:2409):
-S = M0 sin(a) / (1 + cos(a) + (1 - cos(a)) T1 / T2). Relaxation times in ms: Stanisz et al., MRM 2005;54:507; Bojorquez et al., Magn Reson
-Imaging 2017;35:69. Fat is in opposed phase and therefore negative: a voxel that holds fat and water cancels,
-which draws the thin black line around fat on real images. The magnitude of the noisy complex signal is Rician (Gudbjartsson
-and Patz, MRM 1995;34:910).
+Signal with TR far below T1 and T2 (Scheffler and Lehnhardt, Eur Radiol 2003;13:2409): S = M0 sin(a) / (1 + cos(a) + (1
+- cos(a)) T1 / T2). Relaxation times in ms: Stanisz et al., MRM 2005;54:507; Bojorquez et al., Magn Reson Imaging
+2017;35:69. Fat is in opposed phase and therefore negative: a voxel that holds fat and water cancels, which draws the
+thin black line around fat on real images. The magnitude of the noisy complex signal is Rician (Gudbjartsson and Patz,
+MRM 1995;34:910).
 
 Everything random in here is a fixed pool, drawn once per process from a constant seed; a person's own stream only says
 which part of a pool is used. That is what keeps a cine at a few milliseconds.
@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
+Float = NDArray[np.floating[Any]]
 
 POOL_SEED: Final = 42_010
 FLOW_STEPS: Final = 16
@@ -81,7 +81,9 @@ def _smooth_noise(shape: tuple[int, ...], decay: tuple[float, ...], rng: np.rand
 
 @lru_cache(maxsize=1)
 def flow_pool() -> NDArray[np.int8]:
-    """Moving inhomogeneity of blood, SD 32, int8 (row * column, step), periodic in time and space; fine swirls on coarse ones."""
+    """Moving inhomogeneity of blood, SD 32, int8 (row * column, step), periodic in time and space; fine swirls on
+    coarse ones.
+    """
     rng = np.random.default_rng([POOL_SEED, 1])
     shape = (FLOW_STEPS, FLOW_SIZE, FLOW_SIZE)
     pool = 0.75 * _smooth_noise(shape, (1.4, 4.0, 4.0), rng) + 0.66 * _smooth_noise(shape, (0.9, 1.0, 1.6), rng)
@@ -90,7 +92,9 @@ def flow_pool() -> NDArray[np.int8]:
 
 @lru_cache(maxsize=16)
 def noise_pool(frames: int, size: int) -> Float:
-    """Thermal noise of unit variance with the slight correlation of interpolated images: (size + 24, size + 24, frames)."""
+    """Thermal noise of unit variance with the slight correlation of interpolated images: (size + 24, size + 24,
+    frames).
+    """
     rng = np.random.default_rng([POOL_SEED, 2, frames, size])
     noise = rng.standard_normal((size + 26, size + 26, frames), dtype=np.float32)
     noise = noise[1:-1] + 0.35 * (noise[2:] + noise[:-2])
@@ -100,7 +104,9 @@ def noise_pool(frames: int, size: int) -> Float:
 
 @lru_cache(maxsize=4)
 def vessel_map(kind: str) -> Float:
-    """Branching vessels at 1 mm per pixel, brightness 0-1, (512, 512): ``kind`` "lung" (many, small) or "liver" (fewer, longer)."""
+    """Branching vessels at 1 mm per pixel, brightness 0-1, (512, 512): ``kind`` "lung" (many, small) or "liver"
+    (fewer, longer).
+    """
     lung = kind == "lung"
     rng = np.random.default_rng([POOL_SEED, 3, int(lung)])
     canvas: Float = np.zeros((MAP_SIZE + 24, MAP_SIZE + 24), np.float32)
@@ -133,8 +139,9 @@ def grain_map() -> Float:
 
 @lru_cache(maxsize=1)
 def lv_trabeculae() -> Float:
-    """Muscle inside the LV cavity: (variant, angle * depth), depth 0 centre to 1 endocardium. A pixel is muscle where the
-    map exceeds a threshold, which falls as the cavity contracts. Two papillary muscles, 45 and 290 degrees, and a rough wall.
+    """Muscle inside the LV cavity: (variant, angle * depth), depth 0 centre to 1 endocardium. A pixel is muscle where
+    the map exceeds a threshold, which falls as the cavity contracts. Two papillary muscles, 45 and 290 degrees, and
+    a rough wall.
     """
     rng = np.random.default_rng([POOL_SEED, 5])
     angles, depths = POLAR
@@ -156,7 +163,9 @@ def lv_trabeculae() -> Float:
 
 @lru_cache(maxsize=1)
 def rv_trabeculae() -> Float:
-    """Muscle inside the RV crescent: (variant, angle * depth), depth 0 septum to 1 free wall: coarse trabeculae and the moderator band."""
+    """Muscle inside the RV crescent: (variant, angle * depth), depth 0 septum to 1 free wall: coarse trabeculae and
+    the moderator band.
+    """
     rng = np.random.default_rng([POOL_SEED, 6])
     angles, depths = POLAR
     theta = (np.arange(angles) * 360 / angles)[:, None]
@@ -175,9 +184,11 @@ def rv_trabeculae() -> Float:
 
 @lru_cache(maxsize=1)
 def long_axis_trabeculae() -> tuple[Float, Float]:
-    """The same on the four-chamber view: two of (variant, height * across), LV then RV; height 0 base to 1 apex, across 0 left to 1 right.
+    """The same on the four-chamber view: two of (variant, height * across), LV then RV; height 0 base to 1 apex,
+    across 0 left to 1 right.
 
-    LV: rough lateral wall and apex, the anterolateral papillary muscle as a band. RV: coarse apex and the moderator band.
+    LV: rough lateral wall and apex, the anterolateral papillary muscle as a band. RV: coarse apex and the moderator
+    band.
     """
     rng = np.random.default_rng([POOL_SEED, 7])
     heights, across = POLAR
@@ -220,10 +231,13 @@ def sample_map(pool: Float, x: Float, y: Float, shift: tuple[int, int]) -> Float
 
 
 def edge(distance: Float, softness: float) -> Float:
-    """Partial volume: share of a pixel inside an outline, from the signed ``distance`` (mm, inside positive), in place."""
+    """Partial volume: share of a pixel inside an outline, from the signed ``distance`` (mm, inside positive), in
+    place.
+    """
     distance *= 1 / softness
     distance += 0.5
-    return np.clip(distance, 0, 1, out=distance)
+    np.clip(distance, 0, 1, out=distance)
+    return distance
 
 
 def blend(image: Float, value: Float | float, share: Float) -> None:

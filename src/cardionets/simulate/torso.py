@@ -1,4 +1,5 @@
-"""What surrounds the heart on a cine: lungs, diaphragm and liver, stomach, chest wall, spine; still while the heart beats.
+"""What surrounds the heart on a cine: lungs, diaphragm and liver, stomach, chest wall, spine; still while the heart
+beats.
 
 Positions are in mm, x to the image's right and y up, from the middle of the left ventricle (short axis) or of the heart
 (four-chamber). Individual form comes from ``Heart.shape``; the thickness of fat from the body mass index.
@@ -7,7 +8,7 @@ Positions are in mm, x to the image's right and y up, from the middle of the lef
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from cardionets.simulate.geometry import Heart
 from cardionets.simulate.tissue import Contrast, blend, edge, grain_map, sample_map, vessel_map
 
-Float = NDArray[np.float32]
+Float = NDArray[np.floating[Any]]
 
 DEPTH_STEP: Final = 0.5
 DEPTH_BINS: Final = 256  # of DEPTH_STEP mm, across the chest wall
@@ -25,9 +26,9 @@ DEPTH_BINS: Final = 256  # of DEPTH_STEP mm, across the chest wall
 class Surroundings:
     """Where the neighbours of the heart lie. Angles in degrees, distances in mm from the origin along that direction.
 
-    ``wall``: angle and distance of the inner chest wall; ``liver``: of the diaphragm; ``liver_end``: how far along the diaphragm
-    the liver reaches before the stomach; ``spine``: centre or None; ``fat`` subcutaneous, ``muscle`` thickness;
-    ``dome`` twice the radius of the diaphragm's curve.
+    ``wall``: angle and distance of the inner chest wall; ``liver``: of the diaphragm; ``liver_end``: how far along the
+    diaphragm the liver reaches before the stomach; ``spine``: centre or None; ``fat`` subcutaneous, ``muscle``
+    thickness; ``dome`` twice the radius of the diaphragm's curve.
     """
 
     wall: tuple[float, float]
@@ -107,7 +108,7 @@ def _paint_abdomen(
 
 def _paint_spine(image: Float, x: Float, y: Float, tissue: Contrast, softness: float) -> None:
     """Vertebral body, canal with bright fluid around the cord, muscle beside and behind."""
-    back = np.hypot(x * 0.55, y + 42) - 0
+    back = np.hypot(x * 0.55, y + 42)
     blend(image, tissue.muscle * 0.9, edge(38 - back, softness))
     body = 18 - np.hypot(x, y * 1.15)
     blend(image, 0.16, edge(body + 1.5, softness))
@@ -118,7 +119,7 @@ def _paint_spine(image: Float, x: Float, y: Float, tissue: Contrast, softness: f
 
 
 def coil(x: Float, y: Float, place: Surroundings, field_tesla: float) -> Float:
-    """Receive sensitivity (pixel,), 1 at the origin: an anterior array over the chest wall and a weaker posterior one."""
+    """Receive sensitivity (pixel,), 1 at the origin: an array on the chest wall and a weaker one behind."""
     depth, across = _along(x, y, place.wall[0])
     reach = 95.0 if field_tesla <= 2 else 78.0
     near = np.exp((depth - place.wall[1]) / reach) / (1 + (across / 150) ** 2)
