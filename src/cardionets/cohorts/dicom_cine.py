@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.config import disable_value_validation
 from pydicom.datadict import tag_for_keyword
 
 from cardionets.cmr import AXES, MIN_FRAMES, VIEWS, Cine, middle_slice, plane
@@ -125,8 +126,9 @@ def _header(name: str, raw: bytes) -> _Image:
             f"{name}: transfer syntax: deflated DICOM is not read; convert it to Explicit VR Little Endian."
         )
     try:
-        data = pydicom.dcmread(io.BytesIO(raw))
-        fields = _fields(data)
+        with disable_value_validation():  # the fields that matter are checked here, all of them
+            data = pydicom.dcmread(io.BytesIO(raw))
+            fields = _fields(data)
     except StudyError as error:
         raise StudyError(f"{name}: {error}") from None
     except Exception as error:  # bytes from elsewhere can fail anywhere inside the parser
