@@ -144,7 +144,7 @@ def _add_fibrillation(
         rate = np.clip(rngs[i].normal(6.3, 0.8), 4.3, 8.7)
         frequency = rate * (1 + 0.07 * np.interp(place, knots, wobble[0]))
         phase = 2 * np.pi * np.cumsum(frequency) / rate_hz
-        size = 48 * np.exp(0.4 * rngs[i].standard_normal()) * hearts["torso_gain"].iloc[i]
+        size = 42 * np.exp(0.4 * rngs[i].standard_normal()) * hearts["torso_gain"].iloc[i]
         swell = np.exp(0.3 * np.interp(place, knots, wobble[1]))
         turn = 0.8 * np.interp(place, knots, wobble[2])
         main = size * swell * (np.sin(phase) + 0.35 * np.sin(2 * phase + 0.9) + 0.15 * np.sin(3 * phase + 1.6))

@@ -188,7 +188,7 @@ def _repolarisation(h: _Heart, vector: Array, centre: Array, rise: Array, fall: 
     area = (vector[:, _QRS] * rise[:, _QRS, None]).sum(1) / 10.0  # (n, 3), a mean QRS vector in uV
     turned = -area * (0.22 * h.strain)[:, None]
     late = (vector[:, 6] + vector[:, 7] + vector[:, 8]) * h.rbbb[:, None]
-    turned = turned - 0.20 * late - 0.14 * area * h.lbbb[:, None]
+    turned = turned - 0.28 * late - 0.14 * area * h.lbbb[:, None]
     overload = np.clip(h["rv_load"] - 1.8, 0, 3.5)[:, None] * np.array([30.0, -25.0, 75.0])
     size = size * np.where(h.lbbb, 0.35, 1.0)
     turned = turned + overload
