@@ -12,7 +12,7 @@ import pytest
 
 from cardionets import diseases
 from cardionets.config import StudyError
-from cardionets.simulate import ecg, rhythm, vcg
+from cardionets.simulate import ecg, electrodes, rhythm, vcg
 from cardionets.simulate.heart import VARIATION, CaseMix, sample
 
 LEAD = {name: i for i, name in enumerate(ecg.LEADS)}
@@ -101,6 +101,14 @@ def test_lead_identities_are_exact() -> None:
         "aVF": two - one / 2,
     }.items():
         np.testing.assert_allclose(signals[:, LEAD[lead]], expected, atol=1e-3)
+
+
+def test_leads_are_the_standard_differences_of_electrodes() -> None:
+    potential = dict.fromkeys(("RA", "LA", "LL", "V1", "V2", "V3", "V4", "V5", "V6"), 0.0)
+    potential |= {"RA": 1.0, "LA": 5.0, "LL": 12.0, "V1": 20.0, "V6": 60.0}
+    leads = electrodes.ELECTRODES @ np.array(list(potential.values()))
+    np.testing.assert_allclose(leads, [4, 11, 14, -6, -6, -6, -6, 54], rtol=1e-6)
+    np.testing.assert_allclose(electrodes.ELECTRODES.sum(1), 0, atol=1e-6)
 
 
 def test_a_person_is_the_same_in_any_batch() -> None:
