@@ -107,10 +107,20 @@ def draw(
     _draw_atria(below, shape, tissue, canvas.part(chosen))
     chosen, above = at.part(low, np.inf)
     _draw_ventricles(above, shape, tissue, variant, canvas.part(chosen))
-    blend(image, blood(pixels), np.minimum(canvas.blood, 1, out=canvas.blood))
+    signal = blood(pixels)
+    signal *= _inflow(at, shape)[:, None]
+    blend(image, signal, np.minimum(canvas.blood, 1, out=canvas.blood))
     chosen, near_valves = at.part(low - 2, high + 24)
     _draw_valves(near_valves, shape, tissue, opening, image[chosen])
     return Slice(pixels, image, canvas.mask)
+
+
+def _inflow(at: _Pixels, shape: Outlines) -> Float:
+    """Relative signal (pixel,) of blood by where it comes from: fresh and bright where the caval veins enter the RA."""
+    row = int(_row(np.array([-14.0]))[0])
+    x, y = at.x - float(shape.ra_left[0, row]) - 6, at.y + 14
+    bright = np.exp(-(x * x + y * y) / np.float32(2 * 17.0**2))
+    return np.asarray(1 + 0.32 * bright, dtype=np.float32)
 
 
 def _draw_atria(at: _Pixels, shape: Outlines, tissue: Contrast, canvas: _Canvas) -> None:
@@ -169,7 +179,7 @@ def _trabeculae(at: _Pixels, height_map: Float, left: Float, right: Float, plane
 def _draw_valves(at: _Pixels, shape: Outlines, tissue: Contrast, opening: Float, image: Float) -> None:
     """Leaflets as thin lines hinged at the annulus: nearly in its plane when shut, towards the apex when open."""
     frame = np.arange(len(opening))
-    swing = np.radians(14 + 58 * opening)
+    swing = np.radians(14 + 62 * opening)
     for left, right, plane, lean in (
         (shape.la_left, shape.la_right, shape.mitral, 0.6),
         (shape.ra_left, shape.ra_right, shape.tricuspid, 0.45),
@@ -198,9 +208,9 @@ def _segment(x: Float, y: Float, x0: Float, y0: Float, dx: Float, dy: Float, len
     px *= px
     py *= py
     px += py
-    px *= -0.34
-    px += 1.2
-    np.clip(px, 0, 0.75, out=px)
+    px *= -0.3
+    px += 1.0
+    np.clip(px, 0, 0.6, out=px)
     return px
 
 
@@ -215,5 +225,5 @@ def pulmonary_veins(x: Float, y: Float, shape: Outlines) -> Float:
         px, py = x - x0, y - (roof + 13)
         along = px * dx + py * dy
         across = np.abs(px * dy - py * dx)
-        distance = np.maximum(distance, np.minimum(5.0 - across - 0.16 * along, along + 6))
+        distance = np.maximum(distance, np.minimum(5.2 - across - 0.3 * along, along + 6))
     return np.asarray(distance, dtype=np.float32)

@@ -168,7 +168,7 @@ def beat(heart: Heart, frames: int) -> Beat:
     reservoir = smooth_step(t, 0.0, relaxed) - conduit * early - boost * late - (1 - conduit - boost) * drift
     waves = np.exp(-(((t - (relaxed + filled) / 2) / (0.09 / cycle)) ** 2))
     waves = waves + (0 if heart.fibrillates else 0.75) * np.exp(-(((t - (kick + 1) / 2) / (0.06 / cycle)) ** 2))
-    opening = np.clip(waves + 0.3 * ((t > relaxed) & (t < 0.98)), 0, 1)
+    opening = np.clip(waves + 0.5 * smooth_step(t, relaxed, filled) * (1 - smooth_step(t, 0.93, 1.0)), 0, 1)
     pulse = smooth_step(t, 0.06, 0.8 * systole) - smooth_step(t, systole, 1.0)
     return Beat(emptied, reservoir, opening.astype(np.float32), pulse)
 

@@ -22,7 +22,7 @@ Y: Final[Float] = np.linspace(LOW, HIGH, ROWS, dtype=np.float32)
 STEP: Final = (HIGH - LOW) / (ROWS - 1)
 SEPTAL, LATERAL = int(np.argmin(abs(THETA - np.radians(205)))), int(np.argmin(abs(THETA - np.radians(25))))
 RV_AREA: Final = 0.86  # A = 0.86 V^(2/3), A in cm2, V in mL
-RV_WALL, ATRIAL_WALL = 3.5, 2.5
+RV_WALL, ATRIAL_WALL = 3.5, 2.0
 STEEPEST: Final = 2.2  # mm sideways per mm of height, of the heart's outer surface
 NOWHERE: Final = -8.0  # width of a chamber where it has none
 
@@ -148,7 +148,7 @@ def outlines(ventricles: Ventricles) -> Outlines:
     ra, ra_wall, ra_round = _atrial_width(heart.ra, ventricles.beat.filled, tricuspid)
     above_mitral, above_tricuspid = mitral[:, None] - 2 < Y, tricuspid[:, None] - 2 < Y
     wide_left = np.where(
-        above_tricuspid, np.where(rv < septum, rv - RV_WALL, septum), middle - 2.5 - ra_round - ra_wall
+        above_tricuspid, np.where(rv < septum, rv - RV_WALL, septum), middle - 2.2 - ra_round - ra_wall
     )
     wide_right = np.where(above_mitral, lateral_epi, middle + la_round + la_wall)
     fat = 0.6 + 0.05 * habitus(heart)[0]
@@ -167,8 +167,8 @@ def outlines(ventricles: Ventricles) -> Outlines:
         rv=rv,
         la_left=middle + la_round,
         la_right=middle + la_round + la,
-        ra_left=middle - 3.0 - ra_round - ra,
-        ra_right=middle - 3.0 - ra_round,
+        ra_left=middle - 2.2 - ra_round - ra,
+        ra_right=middle - 2.2 - ra_round,
         outer_left=outer_left.astype(np.float32),
         outer_right=outer_right.astype(np.float32),
         mitral=mitral,

@@ -86,7 +86,7 @@ def flow_pool() -> NDArray[np.int8]:
     """
     rng = np.random.default_rng([POOL_SEED, 1])
     shape = (FLOW_STEPS, FLOW_SIZE, FLOW_SIZE)
-    pool = 0.75 * _smooth_noise(shape, (1.4, 4.0, 4.0), rng) + 0.66 * _smooth_noise(shape, (0.9, 1.0, 1.6), rng)
+    pool = 0.85 * _smooth_noise(shape, (1.4, 6.0, 5.0), rng) + 0.53 * _smooth_noise(shape, (0.9, 1.1, 2.4), rng)
     return np.ascontiguousarray(np.clip(32 * pool, -127, 127).reshape(FLOW_STEPS, -1).T.astype(np.int8))
 
 
@@ -214,7 +214,7 @@ def long_axis_trabeculae() -> tuple[Float, Float]:
         free = np.clip((0.22 - xi) / 0.22, 0, 1)
         rv = (
             0.55 * free
-            + 0.48 * rough * np.clip(0.15 + free + 1.2 * (up - 0.35), 0.1, 1)
+            + 0.6 * rough * np.clip(0.2 + 1.5 * free + 1.2 * (up - 0.35), 0.1, 1)
             + 0.3 * np.clip((up - 0.7) / 0.3, 0, 1)
         )
         course = rng.uniform(0.50, 0.66) + 0.16 * (1 - xi)
