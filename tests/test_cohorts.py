@@ -86,6 +86,20 @@ def test_uk_biobank_other_spellings(ukb_folder):
     pd.testing.assert_frame_equal(cohorts.index(cohort(ukb_folder, "ukb")).records, before)
 
 
+def test_uk_biobank_codes_joined_in_one_cell(ukb_folder):
+    plain = cohorts.index(cohort(ukb_folder, "ukb")).codes
+    main = pd.read_csv(ukb_folder / "main.csv", dtype=str)
+    main["p41270"] = ['["I420", "I48"]', "I10"]
+    main = main.drop(columns=["41270-0.0", "41270-0.1"])
+    main.rename(columns={"41280-0.0": "p41280_a0", "41280-0.1": "p41280_a1"}).to_csv(
+        ukb_folder / "main.csv", index=False
+    )
+    joined = cohorts.index(cohort(ukb_folder, "ukb")).codes
+    keys = ["person", "code", "date"]
+    assert len(plain) == 3
+    pd.testing.assert_frame_equal(*(table[keys].sort_values(keys, ignore_index=True) for table in (plain, joined)))
+
+
 def test_uk_biobank_faults(ukb_folder):
     main = pd.read_csv(ukb_folder / "main.csv", dtype=str)
     main.drop(columns=["31-0.0", "53-2.0"]).to_csv(ukb_folder / "main.csv", index=False)
@@ -128,6 +142,11 @@ def test_mimic_tree(mimic_folder):
     got = labels.disease_table(index, ["atrial_fibrillation", "heart_failure"], "prevalent")
     assert got["atrial_fibrillation"].tolist() == [True, True, pd.NA]
     assert got["heart_failure"].tolist() == [False, True, pd.NA]
+    with (mimic_folder / "hosp/admissions.csv").open("a") as handle:
+        handle.write("20,9,2150-01-01 00:00:00\n")
+    index = cohorts.index(cohort(mimic_folder, "mimic", exclude="hosp/admissions.csv"))
+    assert (index.records["excluded"] == "site exclusion list").all()
+    assert labels.disease_table(index, ["valve"], "any")["valve"].tolist() == [False, False, False]
 
 
 def test_mimic_faults_come_all_at_once(mimic_folder):

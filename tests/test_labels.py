@@ -134,10 +134,13 @@ def test_subtype_from_the_centre_then_from_codes_that_agree():
 
 def test_withdrawn_and_site_lists_mark_their_people(tmp_path):
     (tmp_path / "withdrawn20240101.csv").write_text("a\n\n77\n")
-    (tmp_path / "leave_out.txt").write_text("\ufeffperson,why\nb,no consent\n", encoding="utf-8")
+    (tmp_path / "leave_out.txt").write_text("\ufeffperson,why\nb,no consent\nrecord-d,poor\n", encoding="utf-8")
     cohort = Cohort(label="X", path=tmp_path, depends="x", layout="ukb", role="development", exclude="leave_out.txt")
-    marked = labels.mark_excluded(make_index(people("a", "b", "c")), cohort)
-    assert marked.records["excluded"].tolist() == ["withdrawn", "site exclusion list", ""]
+    marked = make_index(people("a", "b", "c", "d"))
+    marked.records.loc[3, "record"] = "record-d"
+    marked = labels.mark_excluded(marked, cohort)
+    listed = "site exclusion list"
+    assert marked.records["excluded"].tolist() == ["withdrawn", listed, "", listed]
     missing = cohort.model_copy(update={"exclude": "other.txt"})
     with pytest.raises(StudyError, match=r"exclude: other.txt does not exist"):
         labels.mark_excluded(make_index(people("a")), missing)

@@ -10,6 +10,7 @@ from cardionets.assemble import ACROSS, WITHIN, duplicates
 from cardionets.cohorts.check import check, render
 from cardionets.config import Study, StudyError
 from cardionets.ecg import RecordError
+from cardionets.simulate.cmr_files import write_nifti
 from cardionets.simulate.write import write_centre
 from cardionets.store import Store
 
@@ -216,8 +217,46 @@ def test_a_cohort_without_one_usable_record_is_an_error(study):
     with pytest.raises(StudyError, match=r"store/sahzu: not one record can be used: .*check sahzu"):
         prepare.prepare(study, "sahzu", workers=1)
     assert not study.path("store", "sahzu").exists()
-    with pytest.raises(StudyError, match="--shard 4/3"):
-        prepare.prepare(study, "sahzu", shard=(4, 3))
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "2", "a/b", "1/0", "-1/2"])
+def test_shards_that_make_no_sense(text):
+    with pytest.raises(StudyError, match=rf"--shard {text}: expected i/n"):
+        prepare.parse_shard(text)
+    assert prepare.parse_shard(" 2/8 ") == (2, 8)
+
+
+def test_the_number_of_workers_from_the_environment(study, monkeypatch):
+    monkeypatch.setenv("CARDIONETS_WORKERS", "many")
+    with pytest.raises(StudyError, match="CARDIONETS_WORKERS: 'many'"):
+        prepare.prepare(study, "sahzu")
+
+
+def test_phenotypes_from_masks_where_the_centre_has_none(study):
+    folder = study.path("data", "sahzu")
+    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    chosen = table.index[table["sax"] != ""][0]
+    y, x = np.mgrid[:40, :40] - 19.5
+    beat = 12 - 4 * np.sin(np.pi * np.arange(10) / 10)
+    radius = np.hypot(y, x)[None]
+    mask = np.where(radius < beat[:, None, None], 1, np.where(radius < 16, 2, 0)).astype("u1")
+    cine = np.where(mask == 1, 200, np.where(mask == 2, 60, 20)).astype("u1")
+    for name, frames in (("image", cine), ("mask", mask)):
+        write_nifti(
+            folder / f"{name}.nii.gz", np.repeat(frames[None], 8, axis=0), spacing_mm=(2, 2), dt_ms=80, step_mm=10
+        )
+    table["sax_mask"] = ""
+    table.loc[chosen, ["sax", "sax_mask"]] = ["image.nii.gz", "mask.nii.gz"]
+    table.to_csv(folder / "manifest.csv", index=False)
+    store = Store.open(prepare.prepare(study, "sahzu", workers=1))
+    found = store.records[store.records["lv_edv"].notna()]
+    assert found["person"].nunique() == 1
+    wanted = (mask[0] == 1).sum() * 8 * 2 * 2 * 10 / 1000
+    assert found["lv_edv"].iloc[0] == pytest.approx(wanted)
+    assert 30 < found["lv_ef"].iloc[0] < 70
+    assert found["la_max"].isna().all()
+    assert len(store.sax_mask) == 1
+    assert store.sax_mask[0].max() == 2
 
 
 def test_identical_signals():

@@ -28,6 +28,14 @@ def _simulate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _prepare(args: argparse.Namespace) -> int:
+    from cardionets.config import Study
+    from cardionets.prepare import parse_shard, prepare
+
+    print(prepare(Study(), args.cohort, args.workers, parse_shard(args.shard) if args.shard else None))
+    return 0
+
+
 def _check(args: argparse.Namespace) -> int:
     from cardionets.cohorts.check import check, render
     from cardionets.config import Study
@@ -60,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("cohort", help="a key of cohorts.yaml")
     check.add_argument("--sample", type=int, default=50, help="records to read (default 50)")
     check.set_defaults(call=_check)
+
+    prepare = commands.add_parser("prepare", help="a centre's files into its store, for job arrays; else use dvc repro")
+    prepare.add_argument("cohort", help="a key of cohorts.yaml")
+    prepare.add_argument("--workers", type=int, help="processes (default: all cores); the bytes do not depend on it")
+    prepare.add_argument("--shard", metavar="I/N", help="read only part I of N; when all are read, call without it")
+    prepare.set_defaults(call=_prepare)
     return top
 
 

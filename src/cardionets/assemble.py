@@ -55,6 +55,8 @@ def _complete(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     both["age"] = both["age"].fillna(pd.to_numeric(both["file_age"]))
     both["sex"] = both["sex"].where(both["sex"].notna(), both["file_sex"])
     both["ecg_date"] = both["ecg_date"].fillna(pd.to_datetime(both["file_date"]))
+    for name in (name for name in phenotypes.NAMES if f"sax_measured_{name}" in both):
+        both[name] = both[name].fillna(both[f"sax_measured_{name}"])
     return both
 
 

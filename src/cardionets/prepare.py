@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,13 +23,13 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cardionets import cohorts, splits, store
+from cardionets import cohorts, phenotypes, splits, store
 from cardionets.assemble import assemble
 from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cmr import Cine, mask_to_grid, place, to_grid
 from cardionets.cohorts import Index
 from cardionets.cohorts.arrays import split_row
-from cardionets.cohorts.cines import read_cine, read_mask
+from cardionets.cohorts.cines import measure_masks, read_cine, read_mask
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, CohortEcg, EcgProtocol, Grid, QualityGates, Study, StudyError
 from cardionets.ecg import EcgRecord, RecordError, harmonise
@@ -123,9 +124,7 @@ def prepare(study: Study, cohort: str, workers: int | None = None, shard: tuple[
     ``parallel_config(backend="dask")`` takes the blocks to a cluster. After the last shard call once without ``shard``:
     it assembles the store. Raises StudyError for faults of the tables, and when not one record can be used.
     """
-    first, of = shard or (1, 1)
-    if not 1 <= first <= of:
-        raise StudyError(f"--shard {first}/{of}: the first number counts from 1 to the second; correct it.")
+    first, of = parse_shard(f"{shard[0]}/{shard[1]}") if shard else (1, 1)
     plan = make_plan(study, cohort)
     plan.work.mkdir(parents=True, exist_ok=True)
     mine = range(first - 1, len(plan.blocks), of)
@@ -142,7 +141,7 @@ def prepare(study: Study, cohort: str, workers: int | None = None, shard: tuple[
 
 
 def _run(plan: Plan, todo: list[int], workers: int | None) -> Iterator[int]:
-    processes = workers or int(os.environ.get("CARDIONETS_WORKERS", os.cpu_count() or 1))
+    processes = workers or _processes()
     tasks = (delayed(run_block)(_slice(plan, number), plan.blocks[number]) for number in todo)
     if min(processes, len(todo)) < 2:
         return (call(*args, **kwargs) for call, args, kwargs in tasks)
@@ -150,14 +149,30 @@ def _run(plan: Plan, todo: list[int], workers: int | None) -> Iterator[int]:
     return done
 
 
+def _processes() -> int:
+    wanted = os.environ.get("CARDIONETS_WORKERS", "") or str(os.cpu_count() or 1)
+    if not wanted.isdigit() or int(wanted) < 1:
+        raise StudyError(f"CARDIONETS_WORKERS: {wanted!r} is not a number of processes; give 1 or more, or unset it.")
+    return int(wanted)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``"2/8"`` as (2, 8), the second of eight shards. Raises StudyError."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise StudyError(f"--shard {text}: expected i/n with i from 1 to n, such as 2/8; correct it.")
+    return int(match[1]), int(match[2])
+
+
 @dataclass(frozen=True)
 class Block:
-    """What a worker needs to know to read one block."""
+    """What a worker needs to know to read one block; ``measure``: the centre has no phenotypes, its masks may."""
 
     table: pd.DataFrame
     folder: Path
     declared: CohortEcg
     mask_labels: dict[int, int]
+    measure: bool
     grid: Grid
     protocol: EcgProtocol
     gates: QualityGates
@@ -167,7 +182,8 @@ def _slice(plan: Plan, number: int) -> Block:
     rows = plan.table.iloc[number * BLOCK : (number + 1) * BLOCK]
     rows = rows[["ecg", "age", "sex", "sax", "lax", "sax_mask", "lax_mask"]]
     cohort = plan.cohort
-    return Block(rows, cohort.path, cohort.ecg, cohort.mask_labels, plan.grid, plan.protocol, plan.gates)
+    measure = bool(plan.index.records[list(phenotypes.NAMES)].isna().all().all())
+    return Block(rows, cohort.path, cohort.ecg, cohort.mask_labels, measure, plan.grid, plan.protocol, plan.gates)
 
 
 def run_block(block: Block, target: Path) -> int:
@@ -254,9 +270,10 @@ def _cine(block: Block, view: str, name: str, mask: str, rows: _Rows) -> dict[st
         where = place(cine, drawn)
         image = to_grid(cine, block.grid, where)
         outline = mask_to_grid(drawn, cine, block.grid, where) if drawn is not None else None
+        measured = _measured(block.folder / mask, cine, block) if drawn is not None else {}
     except Exception as fault:
         return {"reason": reason_of(fault)}
-    line = {
+    line = {f"measured_{key}": value for key, value in measured.items()} | {
         "slot": rows.add(view, image),
         "scanned": pd.Timestamp(cine.scanned) if cine.scanned else pd.NaT,
         "mask_reason": why,
@@ -270,3 +287,13 @@ def _mask(path: Path, cine: Cine, labels: dict[int, int]) -> tuple[Array | None,
         return read_mask(path, cine, labels), ""
     except Exception as fault:
         return None, reason_of(fault)
+
+
+def _measured(path: Path, cine: Cine, block: Block) -> dict[str, float]:
+    """Phenotypes from the masks of a centre that has none of its own; a stack that cannot be measured gives none."""
+    if not block.measure or cine.view != "sax":
+        return {}
+    try:
+        return measure_masks(path, cine, block.mask_labels)
+    except StudyError:
+        return {}

@@ -38,7 +38,7 @@ def pseudonyms(raw: Iterable[str], kind: str, centre: str, salt: str) -> np.ndar
     """Salted hashes, cut to 64 bits, that stand for a centre's own identifiers.
 
     ``kind`` ("person" or "record") and ``centre`` enter the hash, so equal numbers at two centres stay apart. A salt
-    that others know lets them test a guessed identifier: patient-level tables stay inside the building whatever their ids.
+    that others know lets them test a guessed identifier: patient-level tables stay inside the building all the same.
     """
     codes, unique = pd.factorize(np.asarray(list(raw), dtype=object))
     names = [_digest(salt, centre, kind, str(name)).hex()[:PSEUDONYM_DIGITS] for name in unique]

@@ -104,7 +104,7 @@ def _subtype(code: str) -> str | None:
 
 
 def read_people(path: Path) -> set[str]:
-    """Person identifiers of a list: the first column of a text or CSV file, with or without a header line."""
+    """Identifiers of people (or records) in a list: the first column of a text or CSV file; a header is harmless."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -123,5 +123,6 @@ def mark_excluded(index: Index, cohort: Cohort) -> Index:
     lists = {"site exclusion list": cohort.path / cohort.exclude} if cohort.exclude else {}
     withdrawn = sorted(cohort.path.glob("withdrawn*.csv")) if cohort.layout == "ukb" else []
     for reason, path in [*((name, path) for name, path in lists.items()), *(("withdrawn", path) for path in withdrawn)]:
-        records.loc[records["person"].isin(read_people(path)), "excluded"] = reason
+        named = read_people(path)
+        records.loc[records["person"].isin(named) | records["record"].isin(named), "excluded"] = reason
     return replace(index, records=records)

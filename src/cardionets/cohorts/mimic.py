@@ -1,7 +1,7 @@
 """Layout ``mimic``: MIMIC-IV-ECG (``record_list.csv``, ``files/``) beside the hospital tables of MIMIC-IV (``hosp/``).
 
 Age on the day of the ECG is ``anchor_age`` plus the years since ``anchor_year``; dates are shifted per patient by the
-source, which keeps intervals. A patient without a coded admission has unknown diseases.
+source, which keeps intervals. A patient who was never admitted has unknown diseases.
 """
 
 from __future__ import annotations
@@ -57,5 +57,5 @@ def index(cohort: Cohort) -> Index:
     table["ecg"] = listed["path"].str.removesuffix(".hea") + ".hea"
     table["age"] = anchor["anchor_age"] + when.dt.year - anchor["anchor_year"]
     table["sex"] = listed["subject_id"].map(patients["gender"])
-    table["coded"] = np.where(listed["subject_id"].isin(diagnoses["subject_id"]), "full", "none")
-    return make_index(table, _codes(diagnoses, admissions))
+    table["coded"] = np.where(listed["subject_id"].isin(admissions["subject_id"]), "full", "none")
+    return make_index(table, _codes(diagnoses[diagnoses["subject_id"].isin(table["person"])], admissions))

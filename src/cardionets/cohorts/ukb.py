@@ -83,14 +83,18 @@ def _fields(visits: pd.DataFrame, main: pd.DataFrame) -> pd.DataFrame:
 
 
 def _codes(main: pd.DataFrame, vocabulary: str) -> pd.DataFrame:
+    """One row per code; a cell may hold a whole list (as the research platform exports it) in the order of its dates."""
     code_field, date_field = _DIAGNOSES[vocabulary]
     parts = []
     for column in (name for name in main.columns if name.startswith(f"{code_field}-")):
-        coded = main[column].dropna()
-        when = f"{date_field}-{column.split('-')[1]}"
-        part = pd.DataFrame({"person": coded.index, "code": coded.to_numpy(), "vocabulary": vocabulary})
-        part["date"] = main.loc[coded.index, when].to_numpy() if when in main else None
-        parts.append(part)
+        first = int(column.rpartition(".")[2])
+        coded = main[column].dropna().str.findall(r"[0-9A-Za-z.]+").explode().dropna()
+        item = first + coded.groupby(level=0).cumcount()
+        for number in item.unique():
+            some, when = coded[item == number], f"{date_field}-0.{number}"
+            part = pd.DataFrame({"person": some.index, "code": some.to_numpy(), "vocabulary": vocabulary})
+            part["date"] = main.loc[some.index, when].to_numpy() if when in main else None
+            parts.append(part)
     return (
         pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["person", "code", "vocabulary", "date"])
     )
@@ -104,7 +108,8 @@ def index(cohort: Cohort) -> Index:
     table["sex"] = table["sex"].map(_SEX) if "sex" in table else ""
     table["ecg_date"] = dates(table["ecg_date"])
     table["cmr_date"] = table["ecg_date"]
-    codes = pd.concat([_codes(main, vocabulary) for vocabulary in _DIAGNOSES], ignore_index=True)
+    seen = main[main.index.isin(table["person"])]
+    codes = pd.concat([_codes(seen, vocabulary) for vocabulary in _DIAGNOSES], ignore_index=True)
     table["coded"] = known.map({True: "full", False: "none"}) if len(codes) else "none"
     notes = [f"{int((~known).sum())} ECG files have no row in main.csv"] if (~known).any() else []
     return make_index(table, codes, tuple(notes))
