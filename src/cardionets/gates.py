@@ -74,7 +74,7 @@ def flat_leads(signal: NDArray[Any], rate: float, gates: QualityGates, gain: flo
 
 
 def _still_fraction(signal: NDArray[Any], run: int, least: float) -> Floats:
-    """Share of each lead covered by runs of ``run`` equal samples or more, 0 where below ``least``: (12, T) -> (12,)."""
+    """Share of each lead covered by runs of ``run`` equal samples or more, 0 if below ``least``: (12, T) -> (12,)."""
     same = signal[:, 1:] == signal[:, :-1]
     out = np.zeros(signal.shape[0], np.float32)
     for lead in np.flatnonzero(np.count_nonzero(same, axis=1) > 0.9 * least * same.shape[1]):
@@ -141,19 +141,20 @@ def _mismatch(limb: Floats) -> Floats:
     return worst
 
 
+def _after_swap(x: Floats, a: str, b: str) -> float:
+    rows = list(range(12))
+    rows[_ROW[a]], rows[_ROW[b]] = _ROW[b], _ROW[a]
+    return float(_mismatch(x[rows[:6]]).max())
+
+
 def _limb_identities(x: Floats, tolerance: float) -> list[str]:
-    # x: (12, T) without baseline. When the exchange of just one pair of channels explains everything, say which.
+    # x: (12, T) without baseline. When exchanging one pair of channels, and no other, explains everything, say which.
     error = _mismatch(x[:6])
     if not (error > tolerance).any():
         return []
-    proven = []
-    for a, b in _SWAPS:
-        rows = list(range(12))
-        rows[_ROW[a]], rows[_ROW[b]] = _ROW[b], _ROW[a]
-        if (_mismatch(x[rows[:6]]) < tolerance).all():
-            proven.append(f"leads_swapped_{a}_{b}")
-    if len(proven) == 1:
-        return proven
+    (best, a, b), (second, *_) = sorted((_after_swap(x, a, b), a, b) for a, b in _SWAPS)[:2]
+    if best < tolerance and best < 0.5 * second:
+        return [f"leads_swapped_{a}_{b}"]
     codes = ["identity_einthoven"] if error[0] > tolerance else []
     return codes + (["identity_goldberger"] if (error[1:] > tolerance).any() else [])
 
