@@ -83,7 +83,7 @@ def _fields(visits: pd.DataFrame, main: pd.DataFrame) -> pd.DataFrame:
 
 
 def _codes(main: pd.DataFrame, vocabulary: str) -> pd.DataFrame:
-    """One row per code; a cell may hold a whole list (as the research platform exports it) in the order of its dates."""
+    """One row per code; a cell may hold a whole list (as the research platform exports) in the order of its dates."""
     code_field, date_field = _DIAGNOSES[vocabulary]
     parts = []
     for column in (name for name in main.columns if name.startswith(f"{code_field}-")):
