@@ -15,8 +15,8 @@
 #
 # **Inputs.** The centre's own files, as `cohorts.yaml` declares them.
 #
-# **Outputs.** `store/<cohort>/`: ECGs of 12 leads in microvolts at one rate, cines in millimetres at one phase grid, one table with a row
-# per ECG; a flow diagram with a reason for every exclusion; Table 1.
+# **Outputs.** `store/<cohort>/`: ECGs of 12 leads in microvolts at one rate, cines in millimetres on one phase grid,
+# one table with a row per ECG; a flow diagram with a reason for every exclusion; Table 1.
 
 # %% tags=["parameters"]
 cohort = "ukb"
@@ -24,44 +24,59 @@ workers = 0
 
 # %%
 from cardionets import figures, prepare, splits, tables
-from cardionets.store import Store
 from cardionets.workbook import Workbook
 
 book = Workbook("prepare", cohort)
 
 # %% [markdown]
-# Leads are matched by name, units and rates are read from the files and checked for plausibility. A record that fails a check is excluded
-# with its reason; nothing is repaired in silence. With `workers = 0` every core takes part; the bytes written do not depend on it.
+# Leads are matched by name, units and rates are read from the files and checked for plausibility. A record that fails a
+# check is excluded with its reason; nothing is repaired in silence. With `workers = 0` every core takes part; the bytes
+# written do not depend on it.
 
 # %%
-path = prepare.prepare(book.study, cohort, workers=workers or None)
-store = Store.open(path, book.study.grid)
-records = store.records
+prepare.prepare(book.study, cohort, workers=workers or None)
+records, flow = book.store.records, book.store.flow
+book.results(flow, "flow")
 
 # %%
-book.figure(figures.stard(store.flow, f"{book.settings.label}: recordings and people"), "flow", n=records["person"].nunique())
-book.table(store.flow, "flow")
+diagram = figures.stard(flow, f"{book.settings.label}: recordings and people")
+book.figure(diagram, "flow", n=records["person"].nunique())
+
+# %%
+book.table(flow, "flow", "Recordings and people at each step, by reason, sex and age band", rows=40)
 
 # %% [markdown]
 # ## Who they are
-# One row per person (the first recording counts); standard deviations or percentages in brackets.
+# One row per person (the first recording counts): mean (SD) or n (%).
 
 # %%
-first = records.drop_duplicates("person")
-book.table(tables.table_one({book.settings.label: first}), "table_one", rows=60)
+people = records.drop_duplicates("person")
+book.table(tables.table_one({book.settings.label: people}), "table_one", "Characteristics", rows=60)
 
 # %% [markdown]
 # ## The split is by person
-# A salted hash of the person decides, so adding people later never moves anyone. The gate below stops the stage if one person is in two splits.
+# A salted hash of the person decides, so adding people later never moves anyone. The gate below stops the stage if one
+# person is in two splits.
 
 # %%
 splits.require_disjoint(records, f"store/{cohort}")
-counts = records.groupby("split").agg(ECGs=("record", "size"), people=("person", "nunique"), cines=("sax_row", lambda r: int((r >= 0).sum())))
-book.table(counts.reset_index(), "splits")
+counts = records.groupby("split").agg(ECGs=("record", "size"), people=("person", "nunique"))
+book.table(counts.reset_index(), "splits", "ECGs and people per split")
 
 # %% [markdown]
 # ## One recording, as a cardiologist reads it
 
 # %%
-shown = records.iloc[0]
-book.figure(figures.ecg(store.ecg[shown["row"]], store.grid.rate, f"{shown['sex']}, {shown['age']:.0f} years, {shown['rate_bpm']:.0f} bpm"), "ecg", n=1)
+one = records.iloc[0]
+title = f"{one['sex']}, {one['age']:.0f} years, {one['rate_bpm']:.0f} bpm"
+book.figure(figures.ecg(book.store.ecg[one["row"]].astype(float), book.store.grid.rate, title), "ecg", n=1)
+
+# %% [markdown]
+# ## One heart over its cycle, where this centre has CMR
+
+# %%
+seen = records[(records["sax_row"] >= 0) & (records["lax_row"] >= 0)].head(1)
+views = {"short axis": (book.store.sax, "sax_row"), "four-chamber": (book.store.lax, "lax_row")}
+cines = {view: array[row] for view, (array, column) in views.items() for row in seen[column]}
+if cines:
+    book.figure(figures.cine_strip(cines, title="Prepared cines"), "cine", n=1)

@@ -7,7 +7,6 @@ Under the pipeline the folder is ``reports/<cohort>/<stage>``; a notebook that s
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
+from cardionets import tables
 from cardionets.config import OUT_VARIABLE, STUDY, Cohort, Study
 from cardionets.figures.base import Provenance, png_bytes, save
 from cardionets.files import atomic_path
@@ -67,9 +67,17 @@ class Workbook:
             aside.write_bytes(gif)
         display(Image(gif, format="gif"))
 
-    def table(self, frame: pd.DataFrame, name: str, show: Sequence[str] | None = None, rows: int = 30) -> None:
-        """Publish a table as CSV, and show its first ``rows`` rows (and the columns ``show``)."""
-        with atomic_path(self.out / "tables" / f"{name}.csv") as aside:
-            frame.to_csv(aside, index=False, float_format="%.6g")
-        shown = frame[list(show)] if show else frame
-        display(HTML(shown.head(rows).to_html(index=False, float_format=lambda v: f"{v:.3g}", na_rep="")))
+    def table(self, frame: pd.DataFrame, name: str, title: str, rows: int = 30) -> None:
+        """Publish a table as CSV, HTML and LaTeX, and show its first ``rows`` rows."""
+        provenance = self.provenance()
+        tables.save_table(frame, self.out / "tables" / name, title, provenance)
+        display(HTML(tables.to_html(frame.head(rows).round(3), title, provenance)))
+        if len(frame) > rows:
+            display(Markdown(f"{len(frame) - rows:,} more rows in `tables/{name}.csv`."))
+
+    def results(self, frame: pd.DataFrame, name: str) -> None:
+        """Hand tidy metrics to the stages that pool and report: ``results/<cohort>/<name>.csv`` under the pipeline."""
+        piped = bool(os.environ.get(OUT_VARIABLE))
+        folder = self.study.path("results", self.cohort) if piped else self.out / "results"
+        with atomic_path(folder / f"{name}.csv") as aside:
+            frame.to_csv(aside, index=False, float_format="%.8g", lineterminator="\n")

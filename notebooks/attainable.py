@@ -1,0 +1,45 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How well could anybody do?
+#
+# **Question.** What part of each phenotype does the heart write into its ECG at all?
+#
+# **Inputs.** The simulated truth of the paired cohort, which no other stage reads.
+#
+# **Outputs.** Metrics of the ceiling, `results/<cohort>/attainable.csv`.
+
+# %% tags=["parameters"]
+cohort = "ukb"
+
+# %%
+from cardionets import attainable, figures
+from cardionets.evaluate import metrics
+from cardionets.workbook import Workbook
+
+book = Workbook("attainable", cohort)
+
+# %% [markdown]
+# A regression from the noise-free electrical properties of each simulated heart, fitted on training people and chosen on
+# validation people, is held against the measured phenotypes of test people. What it leaves unexplained never reached
+# the electrodes, or is error of the CMR measurement.
+
+# %%
+ceiling = attainable.attainable(book.study, cohort)
+found = metrics.evaluate(ceiling, book.store.records, book.study, cohort=cohort)
+book.results(found, "attainable")
+
+# %%
+book.figure(figures.phenotype_bars(found, "r2", title="Attainable"), "attainable", n=int(found["n"].max()))
+
+# %%
+mean = found[found["endpoint"].isin(["all_phenotypes", *book.study.protocol.endpoints.headline_phenotypes])]
+book.table(mean[mean["metric"].isin(["mean_r2", "r2", "r"])], "attainable", "The attainable ceiling")
