@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from cardionets import cohorts, prepare, splits
+from cardionets.__main__ import main
 from cardionets.assemble import ACROSS, WITHIN, duplicates
 from cardionets.cohorts.check import check, render
 from cardionets.config import Study, StudyError
@@ -224,6 +225,18 @@ def test_shards_that_make_no_sense(text):
     with pytest.raises(StudyError, match=rf"--shard {text}: expected i/n"):
         prepare.parse_shard(text)
     assert prepare.parse_shard(" 2/8 ") == (2, 8)
+
+
+def test_a_job_array_from_the_command_line(study, monkeypatch, capsys):
+    monkeypatch.chdir(study.root)
+    for part in ("1/2", "2/2"):
+        assert main(["prepare", "sahzu", "--workers", "1", "--shard", part]) == 0
+    assert not study.path("store", "sahzu").exists()
+    assert main(["prepare", "sahzu", "--workers", "1"]) == 0
+    Store.open(study.path("store", "sahzu")).validate()
+    assert main(["prepare", "sahzu", "--shard", "3/2"]) == 2
+    assert "--shard 3/2" in capsys.readouterr().err
+    assert main(["check", "sahzu", "--sample", "3"]) == 0
 
 
 def test_the_number_of_workers_from_the_environment(study, monkeypatch):
