@@ -28,8 +28,8 @@ from cardionets.workbook import Workbook
 book = Workbook("attainable", cohort)
 
 # %% [markdown]
-# A regression from the noise-free electrical properties of each simulated heart, fitted on training people and chosen on
-# validation people, is held against the measured phenotypes of test people. What it leaves unexplained never reached
+# A regression from the noise-free electrical properties of each simulated heart, fitted on training people and chosen
+# on validation people, is held against the measured phenotypes of test people. What it leaves unexplained never reached
 # the electrodes, or is error of the CMR measurement.
 
 # %%

@@ -13,7 +13,8 @@
 #
 # **Question.** What does a beating heart look like, in two views of the same person?
 #
-# **Inputs.** Short-axis and four-chamber cines of the paired cohort, training people; validation people stop the training.
+# **Inputs.** Short-axis and four-chamber cines of the paired cohort, training people; validation people stop
+# the training.
 #
 # **Outputs.** `weights/cmr_mae/`: one encoder per view, card, learning curve.
 

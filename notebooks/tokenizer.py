@@ -27,7 +27,8 @@ from cardionets.workbook import Workbook
 book = Workbook("tokenizer")
 
 # %% [markdown]
-# Each view is compressed to a small grid of continuous tokens; what the tokenizer cannot rebuild, no generator can draw.
+# Each view is compressed to a small grid of continuous tokens; what the tokenizer cannot rebuild, no generator can
+# draw.
 
 # %%
 curve = generate.train_tokenizer(book.study, force)

@@ -1,0 +1,77 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Validate at one centre
+#
+# **Question.** How good is each arm at this centre, on people it has never seen?
+#
+# **Inputs.** `predictions/<cohort>.parquet`, the records of `store/<cohort>/`, thresholds chosen at home.
+#
+# **Outputs.** `results/<cohort>/metrics.csv`, figures and tables. Aggregates only.
+
+# %% tags=["parameters"]
+cohort = "ukb"
+arm = "aligned_teacher"
+
+# %%
+import pandas as pd
+
+from cardionets import arms, figures
+from cardionets.evaluate import metrics
+from cardionets.workbook import Workbook
+
+book = Workbook("validate", cohort)
+records = book.store.records
+predictions = pd.read_parquet(book.study.path("predictions", f"{cohort}.parquet"))
+
+# %% [markdown]
+# Everybody judged here is a test person: at a development centre the test split, at an external centre everybody.
+# Thresholds were chosen on validation people of the development cohorts and are carried over unchanged.
+
+# %%
+found = metrics.evaluate(
+    predictions,
+    records,
+    book.study,
+    cohort=cohort,
+    transferred=arms.load_thresholds(book.study),
+    reference="covariates",
+)
+book.results(found, "metrics")
+tested = records[records["split"] == "test"]
+n = tested["person"].nunique()
+
+# %% [markdown]
+# ## Phenotypes
+# Where a centre has no CMR phenotypes, there is nothing to hold the predictions against, and this part is empty.
+
+# %%
+means = found[found["metric"].isin(["mean_r2", "mean_r2_difference"])]
+means = means[["endpoint", "arm", "fraction", "metric", "estimate", "lower", "upper", "n", "note"]]
+book.table(means, "phenotypes", "Mean R2 of the phenotypes, and paired differences between arms", rows=40)
+
+# %%
+if found["metric"].eq("mean_r2").any():
+    book.figure(figures.label_fractions(found, title="What labels add"), "label_fractions", n)
+    book.figure(figures.phenotype_bars(found, "r2", arms=["covariates", "beat_ridge", arm]), "phenotypes", n)
+
+# %% [markdown]
+# ## Diseases
+# Intervals are DeLong's, clustered by person. A disease with too few cases is said to be not estimable.
+
+# %%
+aucs = found[found["metric"].isin(["auc", "auprc", "sensitivity_at_specificity", "oe"])]
+aucs = aucs[["endpoint", "arm", "metric", "estimate", "lower", "upper", "n", "events", "note"]]
+book.table(aucs, "diseases", "Discrimination and calibration of screening", rows=40)
+
+# %%
+if found["metric"].eq("auc").any():
+    book.figure(figures.auc_forest(found, title=f"{book.settings.label}: AUC per disease"), "auc", n)
