@@ -70,12 +70,12 @@ def _integers(path: Path, lead: str, text: str, separator: str) -> NDArray[np.in
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         try:
-            values = np.fromstring(text, np.int32, sep=separator)
+            values = np.fromstring(text, np.int64, sep=separator)
         except (DeprecationWarning, ValueError):
             raise corrupt(path, f"lead {lead} holds something that is not a whole number") from None
-    if separator == "," and len(values) != text.count(",") + 1:
-        raise corrupt(path, f"lead {lead} holds empty samples")
-    return values
+    if (separator == "," and len(values) != text.count(",") + 1) or np.abs(values).max(initial=0) > 2**30:
+        raise corrupt(path, f"lead {lead} holds empty or impossible samples")
+    return values.astype(np.int32)
 
 
 def _stack(path: Path, rows: list[NDArray[np.int32]]) -> NDArray[np.int32]:

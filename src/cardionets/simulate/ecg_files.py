@@ -36,8 +36,8 @@ _SEX = {"F": "FEMALE", "M": "MALE"}
 
 
 def _stored(counts: Counts) -> NDArray[np.int16]:
-    """Counts as little-endian int16, saturated as a converter of 16 bits does."""
-    return np.clip(counts, -32768, 32767).astype("<i2")
+    """Counts as little-endian int16, saturated; -32768 is left free, since WFDB reads it as a missing sample."""
+    return np.clip(counts, -32767, 32767).astype("<i2")
 
 
 def _save(path: Path, content: bytes) -> None:

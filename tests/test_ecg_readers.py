@@ -1,0 +1,418 @@
+"""Every ECG format that can be written comes back the same; every damaged file ends in a refusal."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.io import savemat
+
+from cardionets.cohorts import scp, xli
+from cardionets.cohorts.ecg_files import READERS, detect, read_ecg
+from cardionets.cohorts.recording import parse_age, parse_sex, unit_uv
+from cardionets.cohorts.wfdb_ecg import codes, read_header
+from cardionets.config import CohortEcg, StudyError
+from cardionets.ecg import LEADS, STORED8, RecordError, canonical
+from cardionets.simulate.ecg_files import write_cardiosoft, write_dicom_ecg, write_muse, write_wfdb
+
+Ints = NDArray[np.int64]
+META = {"person": "1000017", "date": dt.datetime(2019, 5, 6, 7, 8, 9), "age": 61, "sex": "F", "comments": ("Dx: 1,2",)}
+WRITERS: dict[str, tuple[Callable[..., None], str]] = {
+    "cardiosoft": (write_cardiosoft, ".xml"),
+    "muse": (write_muse, ".xml"),
+    "dicom": (write_dicom_ecg, ".dcm"),
+    "wfdb": (write_wfdb, ".hea"),
+}
+EASY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def counts(samples: int = 600, seed: int = 0, leads: int = 12) -> Ints:
+    """Whole numbers with waves and noise, different in every lead."""
+    rng = np.random.default_rng(seed)
+    wave = 200 * np.sin(np.arange(samples) / 9 + np.arange(leads)[:, None])
+    return (wave + rng.integers(-90, 90, (leads, samples))).astype(np.int64)
+
+
+@EASY
+@given(
+    name=st.sampled_from(sorted(WRITERS)),
+    rate=st.sampled_from([100, 240, 250, 257, 360, 400, 500, 1000]),
+    lsb=st.sampled_from([0.5, 1.0, 2.5, 4.88, 5.0, 10.0]),
+    order=st.permutations(range(12)),
+    samples=st.integers(2, 900),
+)
+def test_written_records_come_back(
+    tmp_path: Path, name: str, rate: int, lsb: float, order: list[int], samples: int
+) -> None:
+    write, suffix = WRITERS[name]
+    stored = counts(samples, seed=samples)
+    path = tmp_path / f"r{suffix}"
+    write(path, stored[order], rate, lsb, [LEADS[i] for i in order], META)
+    record = read_ecg(path)
+    np.testing.assert_allclose(record.signal, stored * lsb, atol=lsb * 1e-3)
+    assert record.rate == rate
+    assert (record.age, record.sex, record.date) == (61, "F", META["date"])
+    assert record.person == (None if name == "wfdb" else "1000017")
+    assert record.flags == ()
+
+
+@pytest.mark.parametrize("name", ["muse", "cardiosoft", "dicom"])
+def test_eight_stored_leads_become_twelve(tmp_path: Path, name: str) -> None:
+    write, suffix = WRITERS[name]
+    eight = counts(leads=8)
+    write(tmp_path / f"r{suffix}", eight, 500, 4.88, STORED8, META)
+    record = read_ecg(tmp_path / f"r{suffix}")
+    np.testing.assert_allclose(record.signal, canonical(eight * 4.88, STORED8), atol=0.01)
+    assert record.flags == ("derived_limb_leads",)
+
+
+def test_stored_median_beats(tmp_path: Path) -> None:
+    meta = META | {"beat": counts(300, seed=5)}
+    write_cardiosoft(tmp_path / "c.xml", counts(), 500, 5, LEADS, meta)
+    write_muse(tmp_path / "m.xml", counts(), 500, 5, LEADS, meta)
+    for path in (tmp_path / "c.xml", tmp_path / "m.xml"):
+        np.testing.assert_array_equal(read_ecg(path, format="xml_median").signal, meta["beat"] * 5)
+        np.testing.assert_array_equal(read_ecg(path).signal, counts() * 5)
+
+
+def test_counts_beyond_16_bits_are_saturated_not_wrapped(tmp_path: Path) -> None:
+    big = counts() * 1000
+    write_wfdb(tmp_path / "r", big, 500, 1, LEADS)
+    assert read_ecg(tmp_path / "r.hea").signal.max() == 32767
+
+
+def test_wfdb_by_the_library_agrees(tmp_path: Path) -> None:
+    import wfdb
+
+    signal = counts(samples=700)
+    write_wfdb(tmp_path / "own", signal, 360, 5, LEADS, META)
+    theirs = wfdb.rdrecord(str(tmp_path / "own"))
+    np.testing.assert_allclose(theirs.p_signal.T * 1000, signal * 5, atol=1e-6)
+    assert theirs.base_datetime == META["date"]
+    physical = (signal[[1, 0, *range(2, 12)]] / 200).T
+    for fmt in ("80", "212", "24", "32"):
+        scale = 0.1 if fmt == "80" else 1.0
+        wfdb.wrsamp(
+            f"f{fmt}", fs=360, units=["mv"] * 12, sig_name=["ii", "i", *(lead.lower() for lead in LEADS[2:])],
+            p_signal=physical * scale, fmt=[fmt] * 12, adc_gain=[200.0] * 12, baseline=[0] * 12,
+            write_dir=str(tmp_path),
+        )  # fmt: skip
+        read = read_ecg(tmp_path / f"f{fmt}.hea")
+        np.testing.assert_allclose(read.signal, signal * 5 * scale, atol=5.1)
+
+
+def _lines(file: str, gain: str, rows: NDArray[np.int16], names: list[str]) -> list[str]:
+    sums = rows.sum(axis=1, dtype=np.int64).astype(np.int16)
+    return [f"{file} 16 {gain} 16 0 {row[0]} {total} 0 {name}" for row, total, name in zip(rows, sums, names)]
+
+
+def test_wfdb_several_files_baseline_missing_samples_and_units(tmp_path: Path) -> None:
+    limb, chest = counts(leads=6).astype("<i2"), counts(seed=3, leads=9).astype("<i2")
+    chest[2, 5] = -32768
+    limb.T.tofile(tmp_path / "a.dat")
+    chest.T.tofile(tmp_path / "a.xyz")
+    lines = _lines("a.dat", "200(10)/uV", limb, [lead.lower() for lead in LEADS[:6]])
+    lines += _lines("a.xyz", "2000", chest, [*LEADS[6:], "vx", "vy", "vz"])
+    header = tmp_path / "a.hea"
+    header.write_text("\n".join(["a 15 1000 600", *lines, "# age: 44", "# sex: male", "# Dx: 7,8"]))
+    record = read_ecg(header)
+    np.testing.assert_allclose(record.signal[0], (limb[0].astype(float) - 10) / 200, atol=1e-4)
+    np.testing.assert_allclose(record.signal[6], chest[0] / 2, atol=1e-3)
+    assert np.isnan(record.signal[8, 5])
+    assert np.isnan(record.signal).sum() == 1
+    assert (record.age, record.sex) == (44, "M")
+    assert codes(read_header(header)) == ("7", "8")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("r.mat 12 500 600", "header_invalid"), ("r/2 12 500 600", "unsupported"), ("r 13 500 600", "header_invalid"),
+        ("", "header_invalid"), ("r 12 500 9000", "unreadable"), ("r 12 x 600", "unreadable"),
+        ("r 12 0 600", "rate_unknown"),
+    ],
+)  # fmt: skip
+def test_wfdb_headers_that_lie_are_refused(tmp_path: Path, line: str, reason: str) -> None:
+    write_wfdb(tmp_path / "r", counts(), 500, 5, LEADS)
+    path = tmp_path / "r.hea"
+    path.write_text("\n".join([line, *path.read_text().splitlines()[1:]]))
+    with pytest.raises(RecordError) as fault:
+        read_ecg(path)
+    assert fault.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("/mV", "/mmHg", "unit_unknown"), ("r.dat", "../r.dat", "header_invalid"), ("r.dat", "s.dat", "unreadable"),
+        (" V6", " V5", "lead_repeated"), (" V6", " X", "lead_missing"), ("200(0)", "0(0)", "unit_unknown"),
+    ],
+)  # fmt: skip
+def test_wfdb_signal_lines_that_lie_are_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    write_wfdb(tmp_path / "r", counts(), 500, 5, LEADS)
+    path = tmp_path / "r.hea"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(RecordError) as fault:
+        read_ecg(path)
+    assert fault.value.reason == reason
+
+
+@pytest.mark.parametrize("name", ["wfdb", "muse"])
+def test_checksums_catch_one_flipped_sample(tmp_path: Path, name: str) -> None:
+    write, suffix = WRITERS[name]
+    write(tmp_path / f"r{suffix}", counts(), 500, 5, LEADS)
+    path = tmp_path / ("r.dat" if name == "wfdb" else "r.xml")
+    data = bytearray(path.read_bytes())
+    at = 500 if name == "wfdb" else data.index(b"<WaveFormData>") + 40
+    data[at] = ord("B") if data[at] == ord("A") else ord("A")
+    path.write_bytes(bytes(data))
+    with pytest.raises(RecordError, match="checksum") as fault:
+        read_ecg(tmp_path / f"r{suffix}")
+    assert fault.value.reason == "unreadable"
+
+
+@EASY
+@given(
+    name=st.sampled_from(sorted(WRITERS)), cut=st.floats(0, 0.98), seed=st.integers(0, 10**6), flips=st.integers(0, 40)
+)
+def test_damaged_files_are_refused_or_right(tmp_path: Path, name: str, cut: float, seed: int, flips: int) -> None:
+    write, suffix = WRITERS[name]
+    stored = counts(400)
+    write(tmp_path / f"r{suffix}", stored, 500, 5, LEADS, META)
+    victim = tmp_path / ("r.dat" if name == "wfdb" and seed % 2 else f"r{suffix}")
+    data = bytearray(victim.read_bytes())
+    rng = np.random.default_rng(seed)
+    if flips:
+        for at in rng.integers(len(data), size=flips):
+            data[at] = rng.integers(256)
+    else:
+        data = data[: int(cut * len(data))]
+    victim.write_bytes(bytes(data))
+    try:
+        record = read_ecg(tmp_path / f"r{suffix}")
+    except RecordError as fault:
+        assert fault.reason
+        assert len(str(fault)) < 400
+        return
+    assert record.signal.shape[0] == 12
+    assert flips or record.signal.shape == stored.shape
+    if not flips:
+        np.testing.assert_array_equal(record.signal, stored * 5)
+
+
+@EASY
+@given(
+    data=st.binary(max_size=600),
+    suffix=st.sampled_from([".xml", ".dcm", ".scp", ".edf", ".npy", ".mat", ".csv", ".hdf5"]),
+)
+def test_random_bytes_are_refused(tmp_path: Path, data: bytes, suffix: str) -> None:
+    path = tmp_path / f"noise{suffix}"
+    path.write_bytes(data)
+    for format in (None, *READERS):
+        with pytest.raises(RecordError):
+            read_ecg(path, CohortEcg(unit="uV", rate=500, leads=LEADS), format)
+
+
+@EASY
+@given(tail=st.binary(max_size=300), name=st.sampled_from(["npy", "hdf5", "mat", "edf", "dicom", "scp", "xml"]))
+def test_right_first_bytes_do_not_save_wrong_files(tmp_path: Path, tail: bytes, name: str) -> None:
+    marks = {
+        "npy": b"\x93NUMPY\x01\x00", "hdf5": b"\x89HDF\r\n\x1a\n", "mat": b"MATLAB 5.0" + b" " * 114 + b"\x00\x01IM",
+        "edf": b"0       ", "dicom": b"\0" * 128 + b"DICM", "scp": b"\0" * 16 + b"SCPECG", "xml": b"<RestingECG>",
+    }  # fmt: skip
+    path = tmp_path / "mark.bin"
+    path.write_bytes(marks[name] + tail)
+    assert detect(path) == name
+    with pytest.raises(RecordError):
+        read_ecg(path, CohortEcg(unit="uV", rate=500, leads=LEADS))
+
+
+def test_xml_that_attacks_is_refused(tmp_path: Path) -> None:
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><CardiologyXML>&b;</CardiologyXML>'
+    outside = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><CardiologyXML>&a;</CardiologyXML>'
+    for text in (bomb, outside, "<CardiologyXML>" + "<a>" * 100_000):
+        (tmp_path / "x.xml").write_text(text)
+        with pytest.raises(RecordError) as fault:
+            read_ecg(tmp_path / "x.xml")
+        assert fault.value.reason == "unreadable"
+    (tmp_path / "x.xml").write_text("<note/>")
+    with pytest.raises(RecordError) as fault:
+        read_ecg(tmp_path / "x.xml")
+    assert fault.value.reason == "format_unknown"
+
+
+@pytest.mark.parametrize("text", ["1,2,x", "1,,2", "", "1.5,2,3", "1,2,99999999999"])
+def test_cardiosoft_samples_must_be_whole_numbers(tmp_path: Path, text: str) -> None:
+    write_cardiosoft(tmp_path / "r.xml", counts(3), 500, 5, LEADS)
+    content = (tmp_path / "r.xml").read_text()
+    start, stop = content.index('lead="V3">') + 10, content.index("</WaveformData>", content.index('lead="V3">'))
+    (tmp_path / "r.xml").write_text(content[:start] + text + content[stop:])
+    with pytest.raises(RecordError):
+        read_ecg(tmp_path / "r.xml")
+
+
+@pytest.mark.parametrize("name", ["npy", "csv", "hdf5", "mat"])
+def test_bare_arrays_need_and_obey_a_declaration(tmp_path: Path, name: str) -> None:
+    signal = counts().astype(np.float64) / 1000
+    path = _bare(tmp_path, name, signal)
+    declared = CohortEcg(unit="mV", rate=400, leads=tuple(reversed(LEADS)), gain_factor=0.5)
+    record = read_ecg(path, declared)
+    np.testing.assert_allclose(record.signal, signal[::-1] * 500, atol=1e-3)
+    for missing, reason in (("unit", "unit_unknown"), ("rate", "rate_unknown"), ("leads", "leads_unknown")):
+        with pytest.raises(RecordError) as fault:
+            read_ecg(path, declared.model_copy(update={missing: None}))
+        assert fault.value.reason == reason
+
+
+def _bare(folder: Path, name: str, signal: NDArray[np.float64]) -> Path:
+    path = folder / f"a.{name}"
+    if name == "npy":
+        np.save(path, signal.T)
+    elif name == "csv":
+        np.savetxt(path, signal.T, delimiter=",")
+    elif name == "mat":
+        savemat(path, {"feats": signal})
+    else:
+        with h5py.File(path, "w") as file:
+            file["tracings"] = np.stack([signal.T * 0, signal.T])
+        path = folder / f"a.{name}#1"
+    return path
+
+
+def test_csv_with_names_and_a_time_column(tmp_path: Path) -> None:
+    signal = counts(50)
+    table = np.vstack([np.arange(50) / 500, signal])
+    np.savetxt(tmp_path / "a.csv", table.T, delimiter=";", header=";".join(["time", *LEADS]), comments="")
+    record = read_ecg(tmp_path / "a.csv", CohortEcg(unit="uV", rate=500))
+    np.testing.assert_allclose(record.signal, signal)
+
+
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{"x": 1}] * 12, dtype=object), allow_pickle=True)
+    with pytest.raises(RecordError):
+        read_ecg(tmp_path / "a.npy", CohortEcg(unit="uV", rate=500, leads=LEADS))
+
+
+def test_a_declaration_may_not_contradict_the_file(tmp_path: Path) -> None:
+    write_muse(tmp_path / "r.xml", counts(), 500, 5, LEADS)
+    assert read_ecg(tmp_path / "r.xml", CohortEcg(rate=500, unit="mV")).signal.max() == counts().max() * 5
+    with pytest.raises(RecordError) as fault:
+        read_ecg(tmp_path / "r.xml", CohortEcg(rate=250))
+    assert fault.value.reason == "declaration_conflict"
+    with pytest.raises(RecordError) as fault:
+        read_ecg(tmp_path / "absent.xml")
+    assert fault.value.reason == "missing"
+    with pytest.raises(StudyError, match="choose one of"):
+        read_ecg(tmp_path / "r.xml", format="paper")
+
+
+def test_a_calibration_step_is_cut_and_said(tmp_path: Path) -> None:
+    beats = counts(2500)
+    step = np.zeros((12, 250), np.int64)
+    step[:, 60:180] = 200
+    write_wfdb(tmp_path / "r", np.hstack([beats, step]), 500, 5, LEADS)
+    record = read_ecg(tmp_path / "r.hea")
+    assert record.flags == ("calibration_cut",)
+    np.testing.assert_array_equal(record.signal, beats * 5)
+
+
+def _edf(path: Path, signal: Ints, labels: list[str], reserved: str = "EDF+C") -> None:
+    n, seconds = len(labels), signal.shape[1] // 100
+    head = f"{'0':8}{'A17 F 02-MAR-1950 X':80}{'Startdate X':80}06.05.1907.08.09"
+    head += f"{256 * (n + 1):<8}{reserved:44}{seconds:<8}{1:<8}{n:<4}"
+    columns = [(16, labels), (80, [""] * n), (8, ["mV"] * n), (8, ["-32.768"] * n), (8, ["32.767"] * n)]
+    columns += [(8, ["-32768"] * n), (8, ["32767"] * n), (80, [""] * n), (8, ["100"] * n), (32, [""] * n)]
+    head += "".join(f"{value:{width}}" for width, values in columns for value in values)
+    blocks = signal.reshape(n, seconds, 100).transpose(1, 0, 2)
+    path.write_bytes(head.encode("ascii") + blocks.astype("<i2").tobytes())
+
+
+def test_edf(tmp_path: Path) -> None:
+    signal = counts(500, leads=13)
+    _edf(tmp_path / "r.edf", signal, [*LEADS, "EDF Annotations"])
+    record = read_ecg(tmp_path / "r.edf")
+    np.testing.assert_allclose(record.signal, signal[:12], atol=0.01)
+    assert (record.person, record.sex, record.age, record.rate) == ("A17", "F", 69, 100)
+    assert record.date == META["date"]
+    _edf(tmp_path / "d.edf", signal, [*LEADS, "EDF Annotations"], "EDF+D")
+    with pytest.raises(RecordError) as fault:
+        read_ecg(tmp_path / "d.edf")
+    assert fault.value.reason == "unsupported"
+    (tmp_path / "r.edf").write_bytes((tmp_path / "r.edf").read_bytes()[:-10])
+    with pytest.raises(RecordError):
+        read_ecg(tmp_path / "r.edf")
+
+
+def _huffman(values: list[int]) -> bytes:
+    text = ""
+    for value in values:
+        if value == 0:
+            text += "0"
+        elif abs(value) <= 8:
+            text += "1" * abs(value) + "0" + ("1" if value < 0 else "0")
+        elif -128 <= value < 128:
+            text += "1111111110" + f"{value & 0xFF:08b}"
+        else:
+            text += "1" * 10 + f"{value & 0xFFFF:016b}"
+    text += "0" * (-len(text) % 8)
+    return int(text, 2).to_bytes(len(text) // 8, "big")
+
+
+@given(values=st.lists(st.integers(-3000, 3000) | st.integers(-9, 9), min_size=1, max_size=80))
+@settings(max_examples=40, deadline=None)
+def test_scp_huffman_round_trip(values: list[int]) -> None:
+    coded = _huffman(values)
+    assert scp.huffman(coded, len(values)).tolist() == values
+    with pytest.raises(ValueError, match="end early"):
+        scp.huffman(coded[:-1] if len(coded) > 1 else b"", len(values) + 8)
+
+
+def _lzw(data: bytes) -> bytes:
+    table = {bytes([i]): i for i in range(256)}
+    codes, held = [], b""
+    for byte in data:
+        grown = held + bytes([byte])
+        if grown in table:
+            held = grown
+            continue
+        codes.append(table[held])
+        if len(table) < 1023:
+            table[grown] = len(table)
+        held = bytes([byte])
+    codes += [table[held], 1023]
+    text = "".join(f"{code:010b}" for code in codes)
+    text += "0" * (-len(text) % 8)
+    return int(text, 2).to_bytes(len(text) // 8, "big")
+
+
+@given(seed=st.integers(0, 999), samples=st.integers(4, 300))
+@settings(max_examples=20, deadline=None)
+def test_xli_round_trip(seed: int, samples: int) -> None:
+    rng = np.random.default_rng(seed)
+    lead = np.cumsum(rng.integers(-20, 20, samples))
+    second = 2 * lead[1:-1] - lead[:-2] - lead[2:]
+    stored = np.concatenate([lead[:2], second[1:] + 64, [64]]).astype("<i2")
+    planes = (stored.view("<u2") >> 8).astype(np.uint8).tobytes() + (stored.view("<u2") & 255).astype(
+        np.uint8
+    ).tobytes()
+    packed = _lzw(planes)
+    chunk = len(packed).to_bytes(4, "little") + b"\1\0" + int(second[0]).to_bytes(2, "little", signed=True) + packed
+    np.testing.assert_array_equal(xli.decode(chunk, 1, samples)[0], lead)
+    with pytest.raises(ValueError, match=r"."):
+        xli.decode(chunk[: len(chunk) // 2], 1, samples)
+
+
+def test_words_of_files() -> None:
+    assert [parse_sex(word) for word in ("Male", "f", "女", "", None, "Unknown")] == ["M", "F", "F", None, None, None]
+    assert [parse_age(word) for word in ("56", "056Y", "018M", "NaN", "300", None)] == [56, 56, 1.5, None, None, None]
+    assert parse_age("6", "MONTHS") == 0.5
+    assert unit_uv("µV", Path("x")) == unit_uv("uv", Path("x")) == 1
+    with pytest.raises(RecordError):
+        unit_uv("mmHg", Path("x"))
