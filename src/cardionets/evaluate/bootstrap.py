@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cardionets.evaluate.estimate import Floats
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, wald
 
 BLOCK_CELLS = 4_000_000  # replicates x persons held at once: 32 MB
 
@@ -59,3 +59,13 @@ def resample_sums(sums: Floats, replicates: int, seed: int, strata: NDArray[Any]
     flat = sums.reshape(persons, -1)
     totals = [weights @ flat for weights in weight_blocks(persons, replicates, seed, strata)]
     return np.concatenate(totals).reshape(replicates, *sums.shape[1:])
+
+
+def clustered_mean(values: Floats, persons: NDArray[Any], level: float) -> Estimate:
+    """Mean of record values (n,) with a normal interval in which records of one person may depend on each other."""
+    n = len(values)
+    codes, people = person_codes(persons)
+    if people < 2:
+        raise NotEstimableError("there are fewer than 2 people")
+    residual = person_sums(values - values.mean(), codes, people)
+    return wald(float(values.mean()), float(np.sqrt((residual**2).sum() * people / (people - 1))) / n, level)

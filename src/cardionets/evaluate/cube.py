@@ -24,6 +24,21 @@ def check_columns(table: pd.DataFrame, needed: tuple[str, ...], source: str) -> 
         raise StudyError(f"{source}: missing columns {', '.join(missing)}; write it again with the current version.")
 
 
+def disease_labels(records: pd.DataFrame, name: str) -> Floats:
+    """A disease of each record as 1, 0 or NaN where unknown (n,)."""
+    if name not in records:
+        return np.full(len(records), np.nan)
+    labels = records[name].astype("boolean").astype("Float64")
+    return np.asarray(labels.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _subtype(records: pd.DataFrame, name: str) -> Floats:
+    if "subtype" not in records:
+        return np.full(len(records), np.nan)
+    subtype = records["subtype"].astype("object")
+    return np.where(subtype.isin(list(diseases.SUBTYPES)), (subtype == name).astype(float), np.nan)
+
+
 @dataclass(frozen=True, slots=True)
 class Cube:
     """Predictions ``values`` (arm A, record n, endpoint E), NaN where there is none, and their records (n rows)."""
@@ -84,17 +99,12 @@ class Cube:
     def truth(self, endpoint: str) -> Floats:
         """The reference standard (n,) of one endpoint, 1 / 0 for diseases, NaN where unknown."""
         if endpoint in diseases.SUBTYPES:
-            if "subtype" not in self.records:
-                return np.full(len(self.records), np.nan)
-            subtype = self.records["subtype"]
-            present = subtype.isin(list(diseases.SUBTYPES)).to_numpy()
-            return np.where(present, (subtype == endpoint).fillna(False).to_numpy(dtype=np.float64), np.nan)
+            return _subtype(self.records, endpoint)
+        if endpoint in diseases.NAMES:
+            return disease_labels(self.records, endpoint)
         if endpoint not in self.records:
             return np.full(len(self.records), np.nan)
-        values = self.records[endpoint]
-        if endpoint in diseases.NAMES:
-            values = values.astype("boolean").astype("Float64")
-        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        return np.asarray(self.records[endpoint].to_numpy(dtype=np.float64, na_value=np.nan))
 
     def common(self, endpoint: str, arms: list[int]) -> tuple[list[int], NDArray[np.bool_]]:
         """Arms that predict the endpoint at all, and the records (n,) known to the truth and to all these arms."""

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from cardionets.config import Protocol
 from cardionets.evaluate import calibration
 from cardionets.evaluate import discrimination as dis
-from cardionets.evaluate.bootstrap import person_codes, person_sums, weight_blocks
+from cardionets.evaluate.bootstrap import clustered_mean, person_codes, person_sums, weight_blocks
 from cardionets.evaluate.cube import Cube
-from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, percentile, wald
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, percentile
 from cardionets.evaluate.rows import Rows, attempt
 
 BALANCED = 0.5  # prevalence of the 1:1 case-control sets of earlier publications
@@ -37,16 +37,6 @@ class Sample:
         active, mask = cube.common(endpoint, arms)
         risks = cube.column(endpoint)[active][:, mask]
         return active, cls(cube.truth(endpoint)[mask] > 0.5, risks, cube.persons[mask])
-
-
-def mean_estimate(values: Floats, persons: NDArray[Any], level: float) -> Estimate:
-    """Mean of record values (n,) with a person-clustered normal interval."""
-    n = len(values)
-    codes, people = person_codes(persons)
-    if people < 2:
-        raise NotEstimableError("there are fewer than 2 people")
-    residual = person_sums(values - values.mean(), codes, people)
-    return wald(float(values.mean()), float(np.sqrt((residual**2).sum() * people / (people - 1))) / n, level)
 
 
 def precision_recall(
@@ -130,7 +120,7 @@ class DiseaseMetrics:
 
     def _calibration(self, s: Sample, risk: Floats) -> dict[str, Estimate]:
         steps: dict[str, Callable[[], Estimate | float]] = {
-            "brier": lambda: mean_estimate((risk - s.labels) ** 2, s.persons, self.level),
+            "brier": lambda: clustered_mean((risk - s.labels) ** 2, s.persons, self.level),
             "calibration_intercept": lambda: calibration.intercept(s.labels, risk, self.level, s.persons),
             "calibration_slope": lambda: calibration.slope(s.labels, risk, self.level, s.persons),
             "oe": lambda: calibration.observed_expected(s.labels, risk, self.level, s.persons),

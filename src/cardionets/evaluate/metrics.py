@@ -7,6 +7,7 @@ import pandas as pd
 from cardionets.config import Study, StudyError
 from cardionets.evaluate.cube import Cube
 from cardionets.evaluate.disease_metrics import DiseaseMetrics, choose_thresholds
+from cardionets.evaluate.multiplicity import adjusted_rows
 from cardionets.evaluate.phenotype_metrics import add_phenotypes
 from cardionets.evaluate.rows import Rows
 
@@ -40,7 +41,8 @@ def evaluate(
     add_phenotypes(rows, cube, study.protocol, reference)
     chosen = thresholds(predictions, records, study) if transferred is None else transferred
     DiseaseMetrics(rows, study.protocol, chosen).add(cube)
-    return rows.frame()
+    table = rows.frame()
+    return pd.concat([table, adjusted_rows(table)], ignore_index=True) if len(table) else table
 
 
 def _centre(records: pd.DataFrame) -> str:

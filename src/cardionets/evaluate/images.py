@@ -1,0 +1,120 @@
+"""Similarity of cines and of their features: SSIM, PSNR, temporal smoothness, Frechet distance, retrieval ranks.
+
+Cines are uint8 (..., frame, H, W), range 0-255. SSIM: Gaussian kernel of 11 x 11 pixels, sigma 1.5, K1 = 0.01,
+K2 = 0.03, range 255, mean over the pixels whose kernel lies inside the image (Wang et al., IEEE Trans Image Process
+2004;13:600).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+from scipy.ndimage import correlate1d
+
+from cardionets.config import StudyError
+from cardionets.evaluate.estimate import Floats, NotEstimableError
+
+RANGE: Final = 255.0
+RADIUS: Final = 5
+SIGMA: Final = 1.5
+SSIM_SETTINGS: Final = f"SSIM: {2 * RADIUS + 1} x {2 * RADIUS + 1} Gaussian, sigma {SIGMA}, range {RANGE:.0f}"
+Images = NDArray[Any]
+
+
+def _check(real: Images, made: Images) -> None:
+    if real.shape != made.shape or real.ndim < 2:
+        raise StudyError(f"cines: shapes {real.shape} and {made.shape} differ; bring both to the store's grid.")
+
+
+def _blur(image: Floats) -> Floats:
+    weights = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2)
+    weights /= weights.sum()
+    for axis in (-1, -2):
+        image = correlate1d(image, weights, axis=axis)
+    return image[..., RADIUS:-RADIUS, RADIUS:-RADIUS]
+
+
+def ssim(real: Images, made: Images) -> Floats:
+    """Structural similarity of each image: (..., H, W) and (..., H, W) -> (...); 1 is identity."""
+    _check(real, made)
+    if min(real.shape[-2:]) <= 2 * RADIUS:
+        raise StudyError(f"cines: {real.shape[-2:]} pixels are too few for an {2 * RADIUS + 1} pixel kernel.")
+    x, y = real.astype(np.float64), made.astype(np.float64)
+    c1, c2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
+    mx, my = _blur(x), _blur(y)
+    vx, vy, cov = _blur(x * x) - mx * mx, _blur(y * y) - my * my, _blur(x * y) - mx * my
+    similarity = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    return np.asarray(similarity.mean(axis=(-2, -1)))
+
+
+def psnr(real: Images, made: Images) -> Floats:
+    """Peak signal-to-noise ratio in dB over range 255: (..., H, W) -> (...); infinite for identical images."""
+    _check(real, made)
+    error = ((real.astype(np.float64) - made) ** 2).mean(axis=(-2, -1))
+    with np.errstate(divide="ignore"):
+        return np.asarray(10 * np.log10(RANGE**2 / error))
+
+
+def mean_absolute_error(real: Images, made: Images) -> Floats:
+    """Mean absolute difference in grey levels of each image: (..., H, W) -> (...)."""
+    _check(real, made)
+    return np.asarray(np.abs(real.astype(np.float64) - made).mean(axis=(-2, -1)))
+
+
+def temporal_roughness(cine: Images) -> Floats:
+    """Second difference over the cycle relative to the first, (..., frame, H, W) -> (...); lower is smoother.
+
+    The cycle is closed: the last frame precedes the first. A still cine has no motion to be smooth, and gives NaN.
+    """
+    x = cine.astype(np.float64)
+    first = np.roll(x, -1, axis=-3) - x
+    second = np.roll(first, -1, axis=-3) - first
+    steps, bends = (np.sqrt((d**2).mean(axis=(-3, -2, -1))) for d in (first, second))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(steps > 0, bends / steps, np.nan))
+
+
+def motion_similarity(real: Images, made: Images) -> Floats:
+    """Correlation of the frame-to-frame changes of two cines (..., frame, H, W) -> (...); 1 is the same motion."""
+    _check(real, made)
+    x, y = (np.roll(c.astype(np.float64), -1, axis=-3) - c for c in (real, made))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        dot, xx, yy = ((a * b).sum(axis=(-3, -2, -1)) for a, b in ((x, y), (x, x), (y, y)))
+        return np.asarray(dot / np.sqrt(xx * yy))
+
+
+def frechet_distance(real: Floats, made: Floats) -> float:
+    """Frechet distance of two sets of features (n, d) as normal distributions. Heusel et al., NeurIPS 2017.
+
+    It falls with n: compare only at equal n and with the same feature extractor. At least d + 1 items each are needed.
+    """
+    if min(len(real), len(made)) <= real.shape[1]:
+        raise NotEstimableError(f"{min(len(real), len(made))} items are too few for {real.shape[1]} features")
+    mean = real.mean(axis=0) - made.mean(axis=0)
+    a, b = np.cov(real, rowvar=False), np.cov(made, rowvar=False)
+    a, b = np.atleast_2d(a), np.atleast_2d(b)
+    values = np.clip(linalg.eigvals(a @ b).real, 0, None)  # the square root's trace needs eigenvalues only
+    return float(max(0.0, mean @ mean + np.trace(a) + np.trace(b) - 2 * np.sqrt(values).sum()))
+
+
+def retrieval_ranks(queries: Floats, gallery: Floats) -> NDArray[np.int64]:
+    """Rank (n,) from 1 of each query's partner by cosine similarity: queries (n, d), gallery (m >= n, d), same row.
+
+    Ties count against the model: everybody at least as similar as the partner ranks before it.
+    """
+    q, g = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (queries, gallery))
+    similarity = q @ g.T  # (n, m)
+    own = similarity[np.arange(len(q)), np.arange(len(q))]
+    return np.asarray((similarity >= own[:, None]).sum(axis=1))
+
+
+def retrieval_summary(ranks: NDArray[np.int64], gallery: int, top: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
+    """Recall within the first k, its value by chance, median rank and mean reciprocal rank."""
+    if len(ranks) == 0:
+        raise NotEstimableError("nobody has both an ECG and a cine")
+    found = {f"recall_at_{k}": float((ranks <= k).mean()) for k in top}
+    found |= {f"chance_at_{k}": min(1.0, k / gallery) for k in top}
+    return found | {"median_rank": float(np.median(ranks)), "mean_reciprocal_rank": float((1 / ranks).mean())}

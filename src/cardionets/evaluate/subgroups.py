@@ -1,0 +1,152 @@
+"""Performance in subgroups, with a test of interaction: does the performance differ, or only its noise?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from cardionets.config import Protocol, StudyError
+from cardionets.evaluate import discrimination
+from cardionets.evaluate.cube import Cube
+from cardionets.evaluate.disease_metrics import Sample
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, z_value
+from cardionets.evaluate.regression import Moments, r_interval
+from cardionets.evaluate.rows import Rows, attempt
+from cardionets.evaluate.scales import FISHER, LOGIT, Scale
+
+AGE_BANDS = (0, 45, 55, 65, 75, 200)
+BMI_BANDS = (0, 25, 30, 100)
+MINIMUM = 10
+
+
+def standard_groups(records: pd.DataFrame) -> pd.DataFrame:
+    """Subgroup of each record (rows as given): sex, age band, body size (BMI), rhythm, device; NA where unknown."""
+    groups = pd.DataFrame(index=records.index)
+    if "sex" in records:
+        groups["sex"] = records["sex"].map({"F": "women", "M": "men"})
+    if "age" in records:
+        groups["age"] = _bands(records["age"], AGE_BANDS)
+    if {"height_cm", "weight_kg"} <= set(records):
+        groups["body mass index"] = _bands(records["weight_kg"] / (records["height_cm"] / 100) ** 2, BMI_BANDS)
+    if "atrial_fibrillation" in records:
+        rhythm = records["atrial_fibrillation"].astype("boolean")
+        groups["rhythm"] = rhythm.map(
+            {True: "atrial fibrillation", False: "no atrial fibrillation"}, na_action="ignore"
+        )
+    if "device" in records:
+        groups["device"] = records["device"]
+    return groups
+
+
+def _bands(values: pd.Series, edges: tuple[int, ...]) -> pd.Series:
+    names = [f"under {edges[1]}", *(f"{a}-{b - 1}" for a, b in pairwise(edges[1:-1])), f"{edges[-2]} and over"]
+    return pd.cut(pd.to_numeric(values), list(edges), right=False, labels=names).astype("object")
+
+
+def interaction(estimates: list[Estimate], scale: Scale, level: float = 0.95) -> tuple[float, int, float]:
+    """(Q, degrees of freedom, p): are the estimates of independent subgroups equal? Cochran's Q on ``scale``.
+
+    Altman & Bland, BMJ 2003;326:219, for more than two groups; subgroups without an interval are left out.
+    """
+    usable = [e for e in estimates if np.isfinite([e.value, e.lower, e.upper]).all() and e.upper > e.lower]
+    if len(usable) < 2:
+        raise NotEstimableError("fewer than 2 subgroups have an interval")
+    centre, lower, upper = (
+        scale.forward(np.array([getattr(e, k) for e in usable])) for k in ("value", "lower", "upper")
+    )
+    weight = 1 / (np.abs(upper - lower) / (2 * z_value(level))) ** 2
+    q = float(weight @ (centre - weight @ centre / weight.sum()) ** 2)
+    return q, len(usable) - 1, float(chi2.sf(q, len(usable) - 1))
+
+
+def gap(estimates: list[Estimate]) -> float:
+    """Fairness gap: best minus worst subgroup. It is positive by construction; judge it by `interaction`."""
+    values = [e.value for e in estimates if np.isfinite(e.value)]
+    if len(values) < 2:
+        raise NotEstimableError("fewer than 2 subgroups are estimable")
+    return max(values) - min(values)
+
+
+Masked = Callable[[NDArray[np.bool_]], Estimate]
+
+
+def _auc(sample: Sample, level: float, mask: NDArray[np.bool_]) -> Estimate:
+    _enough(mask)
+    discrimination.require_classes(sample.labels[mask])
+    return discrimination.auc(sample.labels[mask], sample.risks[0][mask], level, sample.persons[mask])
+
+
+def _r(truth: Floats, predicted: Floats, level: float, mask: NDArray[np.bool_]) -> Estimate:
+    _enough(mask)
+    people = np.arange(int(mask.sum()))
+    r = Moments.of(truth[mask][:, None], predicted[mask][:, None], people).scores()["r"].item()
+    if np.isnan(r):
+        raise NotEstimableError("the truth or the prediction does not vary")
+    return r_interval(r, len(people), level)
+
+
+def _enough(mask: NDArray[np.bool_]) -> None:
+    if mask.sum() < MINIMUM:
+        raise NotEstimableError(f"the subgroup has {int(mask.sum())} people ({MINIMUM} are needed)")
+
+
+def evaluate(
+    predictions: pd.DataFrame, records: pd.DataFrame, protocol: Protocol, arm: str, cohort: str
+) -> pd.DataFrame:
+    """AUC of every disease and r of the headline phenotypes of one arm in each subgroup of the test split.
+
+    One record per person (the first), the largest label fraction. The metrics' columns with variable and group; the
+    group "all groups" holds ``<metric>_interaction_p`` and ``<metric>_gap``.
+    """
+    first = records[records["split"] == "test"].drop_duplicates("person")
+    chosen = predictions[(predictions["arm"] == arm) & predictions["record"].isin(first["record"])]
+    cube = Cube.of(chosen[chosen["fraction"] == chosen["fraction"].max()], first, "test")
+    if not cube.arms:
+        raise StudyError(f"predictions: no test row of arm {arm!r}; predict this cohort again.")
+    groups, level = standard_groups(cube.records), protocol.statistics.level
+    tables = []
+    for endpoint in cube.diseases():
+        _, sample = Sample.of(cube, endpoint, [0])
+        mask = cube.common(endpoint, [0])[1]
+        one = _Endpoint(Rows(cohort, "test"), endpoint, cube.arms[0], "auc", LOGIT, partial(_auc, sample, level))
+        tables += one.tables(groups[mask], sample.labels, level)
+    for endpoint in [n for n in protocol.endpoints.headline_phenotypes if n in cube.endpoints]:
+        mask = cube.common(endpoint, [0])[1]
+        compute = partial(_r, cube.truth(endpoint)[mask], cube.column(endpoint)[0][mask], level)
+        one = _Endpoint(Rows(cohort, "test"), endpoint, cube.arms[0], "r", FISHER, compute)
+        tables += one.tables(groups[mask], None, level)
+    return pd.concat(tables, ignore_index=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    rows: Rows
+    endpoint: str
+    arm: tuple[str, float]
+    metric: str
+    scale: Scale
+    compute: Masked
+
+    def tables(self, groups: pd.DataFrame, labels: NDArray[np.bool_] | None, level: float) -> list[pd.DataFrame]:
+        return [self._variable(str(name), groups[name], labels, level) for name in groups]
+
+    def _variable(self, name: str, group: pd.Series, labels: NDArray[np.bool_] | None, level: float) -> pd.DataFrame:
+        rows, found, names = Rows(self.rows.cohort, self.rows.split), [], []
+        for member in sorted(group.dropna().unique(), key=str):
+            mask = (group == member).fillna(False).to_numpy(bool)
+            found.append(attempt(partial(self.compute, mask)))
+            events = None if labels is None else int(labels[mask].sum())
+            rows.add(self.endpoint, *self.arm, self.metric, found[-1], int(mask.sum()), events)
+            names.append(str(member))
+        total = int(group.notna().sum())
+        p = attempt(lambda: interaction(found, self.scale, level)[2])
+        rows.add(self.endpoint, *self.arm, f"{self.metric}_interaction_p", p, total)
+        rows.add(self.endpoint, *self.arm, f"{self.metric}_gap", attempt(lambda: gap(found)), total)
+        return rows.frame().assign(variable=name, group=[*names, "all groups", "all groups"])

@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from cardionets.evaluate import discrimination as dis
+from cardionets.evaluate.estimate import NotEstimableError
+from cardionets.evaluate.readers import obuchowski_rockette
+from tests.oracles import ASAH_NDKA, ASAH_POOR, ASAH_S100B, ASAH_WFNS, van_dyke
+
+ASAH = np.stack([ASAH_S100B, ASAH_NDKA, ASAH_WFNS])
+
+
+def test_auc_and_delong_match_proc() -> None:
+    # pROC 1.18 on aSAH: auc, var, cov, ci (DeLong), roc.test
+    auc, covariance = dis.delong(ASAH_POOR, ASAH)
+    assert auc == pytest.approx([0.7313685637, 0.6119579946, 0.8236788618], abs=1e-9)
+    assert covariance[0, 0] == pytest.approx(0.0026686824572, abs=1e-12)
+    assert covariance[1, 1] == pytest.approx(0.0031908105494, abs=1e-12)
+    assert covariance[0, 1] == pytest.approx(-0.0007561649381, abs=1e-12)
+    for scores, bounds in zip(ASAH, [(0.6301182, 0.8326189), (0.501245, 0.722671), (0.7485349, 0.8988228)]):
+        estimate = dis.auc(ASAH_POOR, scores, scale="auc")
+        assert (estimate.lower, estimate.upper) == pytest.approx(bounds, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("i", "j", "p", "bounds"),
+    [
+        (0, 1, 0.1642952, (-0.04887060642, 0.28769174463)),
+        (0, 2, 0.02717578, (-0.17421441925, -0.01040617696)),
+        (1, 2, 0.00514558, (-0.36004056348, -0.06340117093)),
+    ],
+)
+def test_paired_delong_test_matches_proc(i: int, j: int, p: float, bounds: tuple[float, float]) -> None:
+    estimate, found = dis.auc_difference(*dis.delong(ASAH_POOR, ASAH), i, j)
+    assert found == pytest.approx(p, abs=1e-7)
+    assert (estimate.lower, estimate.upper) == pytest.approx(bounds, abs=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 6))
+def test_auc_and_average_precision_agree_with_scikit_learn_under_ties(seed: int, levels: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(40) < rng.integers(1, 39))
+    scores = rng.integers(0, levels, 40).astype(float)
+    assert dis.delong(labels, scores)[0][0] == pytest.approx(roc_auc_score(labels, scores))
+    ones = np.ones((1, 40))
+    assert dis.weighted_auc(labels, scores, ones)[0] == pytest.approx(roc_auc_score(labels, scores))
+    assert dis.weighted_average_precision(labels, scores, ones)[0] == pytest.approx(
+        average_precision_score(labels, scores)
+    )
+
+
+def test_weights_mean_copies_of_people() -> None:
+    rng = np.random.default_rng(1)
+    labels, scores, times = rng.random(50) < 0.4, rng.normal(size=50).round(1), rng.integers(0, 4, 50)
+    copied = np.repeat(labels, times), np.repeat(scores, times)
+    weights = times[None].astype(float)
+    assert dis.weighted_auc(labels, scores, weights)[0] == pytest.approx(roc_auc_score(*copied))
+    assert dis.weighted_average_precision(labels, scores, weights)[0] == pytest.approx(average_precision_score(*copied))
+    w = np.where(labels, 1.0, labels.sum() / (~labels).sum())
+    even = average_precision_score(labels, scores, sample_weight=w)
+    assert dis.weighted_average_precision(labels, scores, np.ones((1, 50)), 0.5)[0] == pytest.approx(even)
+
+
+def test_clustering_one_record_per_person_is_delong_and_copies_add_nothing() -> None:
+    rng = np.random.default_rng(2)
+    labels, scores = rng.random(300) < 0.3, rng.normal(size=(2, 300))
+    plain = dis.delong(labels, scores)
+    own = dis.delong(labels, scores, np.arange(300))
+    assert own[1] == pytest.approx(plain[1])
+    twice = dis.delong(np.tile(labels, 2), np.tile(scores, 2), np.tile(np.arange(300), 2))
+    assert twice[0] == pytest.approx(plain[0])
+    assert twice[1] == pytest.approx(plain[1], rel=1e-9)  # a second copy of everybody is no new evidence
+
+
+def test_delong_interval_covers_95_percent() -> None:
+    # 2,000 replicates: the share covered has a standard error of 0.5 %, so 93-97 % is four of them
+    rng = np.random.default_rng(3)
+    from scipy.stats import norm
+
+    truth, hits, size = norm.cdf(1 / np.sqrt(2)), 0, 0
+    labels = np.arange(150) < 50
+    for _ in range(2000):
+        scores = rng.normal(size=(2, 150)) * 0.7 + rng.normal(size=150) * 0.7
+        scores[:, labels] += 1.0 * np.sqrt(0.98)
+        auc, covariance = dis.delong(labels, scores)
+        estimate = dis.auc(labels, scores[0])
+        hits += estimate.lower <= truth <= estimate.upper
+        size += dis.auc_difference(auc, covariance, 0, 1)[1] < 0.05
+    assert 0.93 <= hits / 2000 <= 0.97
+    assert 0.03 <= size / 2000 <= 0.07  # two equally good scores: the paired test keeps its size
+
+
+def test_clustered_interval_covers_with_repeated_records() -> None:
+    # 1,000 replicates, 80 people with 1-4 records each; ignoring persons would cover clearly less
+    from scipy.stats import norm
+
+    rng, good, naive = np.random.default_rng(4), 0, 0
+    truth = norm.cdf(1 / np.sqrt(2))
+    for _ in range(1000):
+        persons = np.repeat(np.arange(80), rng.integers(1, 5, 80))
+        sick = (np.arange(80) < 30)[persons]
+        scores = (rng.normal(size=80) * 0.9)[persons] + rng.normal(size=len(persons)) * np.sqrt(1 - 0.81) + sick
+        inside = dis.auc(sick, scores, persons=persons)
+        alone = dis.auc(sick, scores)
+        good += inside.lower <= truth <= inside.upper
+        naive += alone.lower <= truth <= alone.upper
+    assert 0.93 <= good / 1000 <= 0.975
+    assert naive / 1000 < 0.90
+
+
+@pytest.mark.parametrize("wanted", [0.5, 0.9, 0.95])
+def test_thresholds_reach_what_they_promise(wanted: float) -> None:
+    rng = np.random.default_rng(5)
+    labels, scores = rng.random(400) < 0.3, rng.normal(size=400).round(1)
+    t = dis.threshold_at_specificity(labels, scores, wanted)
+    below = scores[~labels] < t
+    assert below.mean() >= wanted
+    assert (scores[~labels] < np.unique(scores[scores < t])[-1]).mean() < wanted  # any lower threshold falls short
+    t = dis.threshold_at_sensitivity(labels, scores, wanted)
+    assert (scores[labels] >= t).mean() >= wanted
+    assert (scores[labels] > t).mean() < wanted
+
+
+def test_operating_point_and_predictive_values() -> None:
+    labels = np.repeat([True, False], [100, 900])
+    scores = np.concatenate([np.repeat([1.0, 0.0], [80, 20]), np.repeat([1.0, 0.0], [90, 810])])
+    point = dis.operating_point(labels, scores, 0.5, np.arange(1000))
+    assert point.sensitivity.value == pytest.approx(0.8)
+    assert point.specificity.value == pytest.approx(0.9)
+    assert point.ppv.value == pytest.approx(80 / 170)
+    assert point.lr_positive.value == pytest.approx(8.0)
+    assert point.lr_negative.value == pytest.approx(0.2 / 0.9)
+    assert dis.predictive_values(0.8, 0.9, 0.1) == pytest.approx((80 / 170, 810 / 830))
+    assert dis.predictive_values(0.8, 0.9, 0.5)[0] == pytest.approx(0.8 / 0.9)
+
+
+def test_wilson_interval_by_hand_and_design_effect() -> None:
+    # Newcombe, Stat Med 1998;17:857, table I: 81 of 263 gives 0.2553-0.3662
+    estimate = dis.wilson(81 / 263, 263)
+    assert (estimate.lower, estimate.upper) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    hits = np.tile(np.arange(100) < 30, 3)
+    one, many = dis.proportion(hits, np.arange(300)), dis.proportion(hits, np.tile(np.arange(100), 3))
+    assert many.upper - many.lower == pytest.approx((one.upper - one.lower) * np.sqrt(3), rel=0.05)
+
+
+def test_mcnemar_matches_its_textbook_values() -> None:
+    # Agresti, Categorical Data Analysis, table 10.1 as decisions: 150 and 86 discordant
+    a = np.repeat([True, True, False, False], [794, 150, 86, 570])
+    b = np.repeat([True, False, True, False], [794, 150, 86, 570])
+    statistic, p = dis.mcnemar(a, b)
+    assert statistic == pytest.approx((64 - 1) ** 2 / 236)
+    assert p == pytest.approx(4.115e-5, rel=1e-3)  # R: mcnemar.test
+    assert dis.mcnemar(a[930:960], b[930:960])[1] < 1
+
+
+def test_three_classes_macro_auc() -> None:
+    rng = np.random.default_rng(6)
+    classes = rng.choice(["dcm", "hcm", "rcm"], 200)
+    scores = {name: rng.normal(size=200) + (classes == name) for name in ("dcm", "hcm", "rcm")}
+    expected = np.mean([roc_auc_score(classes == name, s) for name, s in scores.items()])
+    assert dis.macro_ovr_auc(classes, scores)[0] == pytest.approx(expected)
+    with pytest.raises(NotEstimableError, match="rcm"):
+        dis.macro_ovr_auc(np.array(["dcm", "hcm"] * 100), scores)
+
+
+@pytest.mark.parametrize(("labels", "why"), [([0, 0, 0], "no events"), ([1, 1, 1], "everybody"), ([], "nobody")])
+def test_one_class_has_a_reason(labels: list[int], why: str) -> None:
+    with pytest.raises(NotEstimableError, match=why):
+        dis.auc(np.array(labels, dtype=bool), np.zeros(len(labels)))
+
+
+def test_perfect_or_single_scores_give_no_interval_but_a_note() -> None:
+    labels = np.arange(10) < 5
+    assert dis.auc(labels, labels.astype(float)).value == 1
+    assert "not estimable: because" in dis.auc(labels, labels.astype(float)).note
+    assert "one person" in dis.auc(np.array([True, False, False]), np.arange(3.0)).note
+    with pytest.raises(NotEstimableError, match="missing"):
+        dis.auc(labels, np.where(labels, np.nan, 0.0))
+    same = dis.auc_difference(*dis.delong(labels, np.stack([np.arange(10.0)] * 2)), 0, 1)
+    assert same[0].value == 0
+    assert "alike" in same[0].note
+
+
+def test_obuchowski_rockette_matches_mrmcaov_on_van_dyke() -> None:
+    # Smith & Hillis, MRMCaov user guide: mrmc(empirical_auc, cov = DeLong), random readers and cases
+    result = obuchowski_rockette(*van_dyke())
+    c = result.components
+    assert [c.error, c.cov1, c.cov2, c.cov3] == pytest.approx(
+        [0.0007921325, 0.000342009, 0.0003395265, 0.0002358497], abs=1e-9
+    )
+    assert (c.ms_modality, c.ms_interaction) == pytest.approx((0.004796171, 0.0005510306), abs=1e-8)
+    assert result.f == pytest.approx(4.484854, abs=1e-5)
+    assert result.df[1] == pytest.approx(15.06611, abs=1e-4)
+    assert result.p == pytest.approx(0.05123303, abs=1e-7)
+    difference, p = result.differences[0, 1]
+    assert (difference.value, difference.lower, difference.upper) == pytest.approx(
+        (-0.04380032, -0.0878671960, 0.0002665519), abs=1e-7
+    )
+    assert p == pytest.approx(result.p)
+    first, second = result.means
+    assert (first.value, first.lower, first.upper) == pytest.approx((0.8970370, 0.8253461, 0.9687280), abs=1e-6)
+    assert (second.lower, second.upper) == pytest.approx((0.8942155, 0.9874592), abs=1e-6)

@@ -1,0 +1,88 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cardionets.evaluate import pooling
+from cardionets.evaluate.estimate import NotEstimableError
+from cardionets.evaluate.scales import SCALES
+from tests.oracles import BCG
+
+
+def bcg() -> tuple[np.ndarray, np.ndarray]:
+    a, b, c, d = BCG.T
+    return np.log(a / (a + b)) - np.log(c / (c + d)), np.sqrt(1 / a - 1 / (a + b) + 1 / c - 1 / (c + d))
+
+
+def test_bcg_matches_metafor() -> None:
+    # metafor 3.8-1, rma(yi, vi, test = "knha") and predict(): -0.7145 (-1.1084, -0.3206), tau2 0.3132, I2 92.22, Q 152.2330
+    pooled = pooling.pool(*bcg())
+    e = pooled.estimate
+    assert (e.value, e.lower, e.upper) == pytest.approx((-0.7145, -1.1084, -0.3206), abs=5e-5)
+    assert pooled.tau2 == pytest.approx(0.3132, abs=5e-5)
+    assert pooled.i2 == pytest.approx(92.22, abs=5e-3)
+    assert pooled.q == pytest.approx(152.2330, abs=5e-5)
+    assert pooled.se == pytest.approx(0.1808, abs=5e-5)
+    half = (pooled.prediction.upper - pooled.prediction.lower) / 2  # metafor uses k - 1 df: 2.1788 where ours is 2.2010
+    assert half / 2.200985 * 2.178813 == pytest.approx((0.5670 + 1.9960) / 2, abs=2e-4)
+    assert pooled.note == ""
+
+
+def test_leave_one_out_matches_metafor() -> None:
+    effects, ses = bcg()
+    z = 1.959963984540054
+    table = pooling.leave_one_out(
+        SCALES["mean_r2"], [str(i) for i in range(13)], effects, effects - z * ses, effects + z * ses
+    )
+    assert table["estimate"].iloc[[0, 7, 12]].to_numpy() == pytest.approx([-0.7071, -0.7948, -0.7775], abs=5e-5)
+    assert table["lower"].iloc[[0, 7, 12]].to_numpy() == pytest.approx([-1.1341, -1.1960, -1.1859], abs=5e-5)
+    assert table["tau2"].iloc[[3, 7]].to_numpy() == pytest.approx([0.2628, 0.2732], abs=5e-5)
+
+
+def test_published_aucs_of_the_three_hospitals() -> None:
+    # CardioNets v1: 0.851, 0.928, 0.838 in 410, 464, 338 people: wide Hartung-Knapp interval, flagged
+    pooled = pooling.pool_on(
+        SCALES["auc"], *np.array([[0.851, 0.928, 0.838], [0.81, 0.902, 0.795], [0.885, 0.947, 0.873]])
+    )
+    assert pooled.i2 > 80
+    assert pooled.estimate.lower < 0.72
+    assert 0.9 < pooled.estimate.upper < 1
+    assert "k = 3" in pooled.note
+
+
+def test_scales_are_undone_and_flags_are_raised() -> None:
+    values = np.array([0.7, 0.72, 0.74, 0.71])
+    for name in ("auc", "r", "oe", "r2", "mae"):
+        pooled = pooling.pool_on(SCALES[name], values, values - 0.05, values + 0.05)
+        assert pooled.estimate.lower < pooled.estimate.value < pooled.estimate.upper
+        assert 0.7 < pooled.estimate.value < 0.74
+    with pytest.raises(NotEstimableError, match="1 centre"):
+        pooling.pool(np.array([0.5]), np.array([0.1]))
+    two = pooling.pool(np.array([0.5, 0.6]), np.array([0.1, 0.1]))
+    assert "needs 3 centres" in two.prediction.note
+
+
+def test_hartung_knapp_covers_with_five_centres() -> None:
+    # 2,000 replicates, 5 centres of unequal size: standard error 0.5 %
+    rng = np.random.default_rng(0)
+    ses = np.array([0.05, 0.08, 0.1, 0.15, 0.2])
+    hits = 0
+    for _ in range(2000):
+        effects = 1 + rng.normal(0, 0.15, 5) + rng.normal(0, ses)
+        e = pooling.pool(effects, ses).estimate
+        hits += e.lower <= 1 <= e.upper
+    assert 0.93 <= hits / 2000 <= 0.97
+
+
+def test_metrics_tables_are_pooled_and_gaps_are_said() -> None:
+    rows = [("a", 0.8, 0.75, 0.84, 100, 20), ("b", 0.7, 0.64, 0.76, 90, 15), ("c", np.nan, np.nan, np.nan, 10, 0)]
+    columns = ["cohort", "estimate", "lower", "upper", "n", "events"]
+    table = pd.DataFrame(rows, columns=columns).assign(
+        endpoint="cad", arm="x", fraction=1.0, split="test", metric="auc"
+    )
+    table["events"] = table["events"].astype("Int64")
+    row = pooling.pool_metrics(table).iloc[0]
+    assert (row["k"], row["n"], row["cohorts"]) == (2, 190, "a;b")
+    assert 0.7 < row["estimate"] < 0.8
+    row = pooling.pool_metrics(table[table["cohort"] == "c"]).iloc[0]
+    assert np.isnan(row["estimate"])
+    assert row["note"].startswith("not estimable: because")
