@@ -82,6 +82,7 @@ def measure(sax: np.ndarray, lax: np.ndarray) -> dict[str, float]:
         "la_min": la[0],
         "ra_max": ra.max(),
         "ra_min": ra[0],
+        "four_chamber_edv": 0.85 * areas(lax, 1)[0] ** 2 / length[0] / 1000,
     }
 
 
@@ -92,11 +93,14 @@ def test_phenotypes_can_be_measured_back(people: pd.DataFrame, rows: list[Row]) 
             for i, r in enumerate(rows)
         ]
     )
-    r = {name: float(np.corrcoef(measured[name], people[name])[0, 1]) for name in measured}
+    names = [name for name in measured if name in people]
+    r = {name: float(np.corrcoef(measured[name], people[name])[0, 1]) for name in names}
     strict = {"lv_edv", "lv_esv", "lv_ef", "lv_mass"}
     assert not {name: value for name, value in r.items() if value < (0.95 if name in strict else 0.9)}
     ratio = (measured["lv_edv"] / people["lv_edv"]).mean()
     assert 0.93 < ratio < 1.07
+    alone = measured["four_chamber_edv"] / people["lv_edv"]
+    assert 0.93 < alone.mean() < 1.03 and alone.std() < 0.03
     assert 0.95 < (measured["wt_global"] / people["wt_global"]).mean() < 1.05
 
 
@@ -121,7 +125,7 @@ def test_the_motion_is_smooth_and_closes(rows: list[Row]) -> None:
             assert change[-1] < change[:-1].max()
             area = areas(mask, 1)
             step = np.abs(np.diff(np.append(area, area[0])))
-            assert step.max() < 0.35 * (area.max() - area.min())
+            assert step.max() < 0.42 * (area.max() - area.min())
             assert step[-1] < 0.15 * area.max()
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cardionets.config import StudyError
 from cardionets.simulate import four_chamber, long_axis, short_axis, tissue, torso
-from cardionets.simulate.geometry import Beat, Float, Heart, Ventricles, ventricles
+from cardionets.simulate.geometry import Float, Heart, Ventricles, ventricles
 from cardionets.simulate.short_axis import Slice
 from cardionets.simulate.torso import Surroundings
 
@@ -31,6 +31,7 @@ Mask = NDArray[np.uint8]
 
 BLOOD_8BIT: Final = 138.0
 BLOOD_12BIT: Final = 420.0
+SWIRL: Final = {"sax": 0.075, "4ch": 0.09}  # SD of the signal of blood
 TILT: Final = {"sax": 0.0, "4ch": -6.0}  # usual in-plane turn, degrees, anticlockwise
 
 
@@ -145,68 +146,93 @@ def _grid(scanner: Scanner, plan: _Plan) -> tuple[Float, Float]:
     return np.asarray(x.ravel(), np.float32), np.asarray(y.ravel(), np.float32)
 
 
-def _short_axes(
-    heart: Heart, scanner: Scanner, slices: int, step_mm: float, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
-    plan = _plan(rng, "sax")
-    lv = ventricles(heart, scanner.frames)
-    x, y = _grid(scanner, plan)
-    middle = lv.apex / 2 + plan.depth
-    order = sorted(range(slices), key=lambda k: (abs(k - slices // 2), k))
-    drawn: dict[int, tuple[Pixels, Mask]] = {}
-    for k in order:
-        level = float(np.clip(middle + (k - slices // 2) * step_mm, float(lv.plane.max()) * 0.3 + 3, lv.apex - 7))
-        drawn[k] = _short_axis(lv, level, scanner, plan, x, y, rng)
-    stack, masks = zip(*(drawn[k] for k in range(slices)))
-    return np.stack(stack), np.stack(masks)
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """A scan before the heart is drawn: pixel positions, the still surroundings' signal, the coil's sensitivity
+    (pixel,).
+    """
 
+    scanner: Scanner
+    plan: _Plan
+    lv: Ventricles
+    x: Float
+    y: Float
+    still: Float
+    sensitivity: Float
+    place: Surroundings
 
-def _short_axis(
-    lv: Ventricles, level: float, scanner: Scanner, plan: _Plan, x: Float, y: Float, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
-    heart, signals = lv.heart, tissue.contrast(scanner.field_tesla)
-    rings = short_axis.rings_at(lv, level)
-    place = short_axis.surroundings(heart, rings, plan.shift)
-    softness = _softness(scanner)
-    still = torso.paint(x, y, heart, place, signals, softness)
-    blood = _blood(scanner, plan, 0.075)
-    part = short_axis.draw(x, y, rings, still, blood, signals, softness, level / lv.apex, plan.variant)
-    down, along = (
-        place.liver[1] + 38 + 4 * abs(float(heart.shape[20])),
-        place.liver_end - 18 + 3 * float(heart.shape[19]),
-    )
-    c, s = np.cos(np.radians(place.liver[0])), np.sin(np.radians(place.liver[0]))
-    aorta = (float(c * down - s * along), float(s * down + c * along))
-    return _acquire(x, y, still, part, lv.beat, heart, aorta, place, scanner, plan, rng)
+    @property
+    def softness(self) -> float:
+        """Width (mm) of the transition between two tissues."""
+        return _softness(self.scanner)
 
-
-def _four_chambers(heart: Heart, scanner: Scanner, rng: np.random.Generator) -> tuple[Pixels, Mask]:
-    plan, signals = _plan(rng, "4ch"), tissue.contrast(scanner.field_tesla)
-    lv = ventricles(heart, scanner.frames)
-    shape = long_axis.outlines(lv)
-    centre = long_axis.middle(shape)
-    x, y = _grid(scanner, plan)
-    x, y = x + centre[0], y + centre[1]
-    place = long_axis.surroundings(heart, shape, plan.shift)
-    softness = _softness(scanner)
-    still = torso.paint(x, y, heart, place, signals, softness)
-    tissue.blend(still, 0.95, tissue.edge(four_chamber.pulmonary_veins(x, y, shape), softness))
-    part = four_chamber.draw(
-        x, y, shape, still, _blood(scanner, plan, 0.09), signals, softness, lv.beat.opening, plan.variant
-    )
-    assert place.spine is not None
-    aorta = (place.spine[0] + 25, place.spine[1] + 20)
-    return _acquire(x, y, still, part, lv.beat, heart, aorta, place, scanner, plan, rng)
+    @property
+    def signals(self) -> tissue.Contrast:
+        """Signal of each tissue at this field strength."""
+        return tissue.contrast(self.scanner.field_tesla)
 
 
 def _softness(scanner: Scanner) -> float:
     return 1.25 * max(scanner.spacing_mm, scanner.resolution_mm)
 
 
-def _blood(scanner: Scanner, plan: _Plan, strength: float) -> Callable[[NDArray[np.intp]], Float]:
-    """Signal of blood at pixels (pixel, frame): inflow and swirls make it uneven, SD ``strength``; the pattern moves
-    on.
+def _scene(scanner: Scanner, plan: _Plan, lv: Ventricles, place: Surroundings, x: Float, y: Float) -> _Scene:
+    still = torso.paint(x, y, lv.heart, place, tissue.contrast(scanner.field_tesla), _softness(scanner))
+    sensitivity = torso.coil(x, y, place, scanner.field_tesla) * np.float32(plan.gain)
+    return _Scene(scanner, plan, lv, x, y, still, sensitivity, place)
+
+
+def _short_axes(
+    heart: Heart, scanner: Scanner, slices: int, step_mm: float, rng: np.random.Generator
+) -> tuple[Pixels, Mask]:
+    """Slices from base to apex in one torso; the middle one takes its noise first, so that it does not depend on the
+    rest.
     """
+    plan, lv = _plan(rng, "sax"), ventricles(heart, scanner.frames)
+    middle = slices // 2
+    low, high = 0.3 * float(lv.plane.max()) + 3, lv.apex - 7
+    levels = [float(np.clip(lv.apex / 2 + plan.depth + (k - middle) * step_mm, low, high)) for k in range(slices)]
+    rings = {middle: short_axis.rings_at(lv, levels[middle])}
+    place = short_axis.surroundings(heart, rings[middle], plan.shift)
+    scene = _scene(scanner, plan, lv, place, *_grid(scanner, plan))
+    drawn: dict[int, tuple[Pixels, Mask]] = {}
+    for k in sorted(range(slices), key=lambda k: abs(k - middle)):
+        outlines = rings.get(k) or short_axis.rings_at(lv, levels[k])
+        blood = _blood(scanner, plan, SWIRL["sax"])
+        part = short_axis.draw(
+            scene.x,
+            scene.y,
+            outlines,
+            scene.still,
+            blood,
+            scene.signals,
+            scene.softness,
+            levels[k] / lv.apex,
+            plan.variant,
+        )
+        drawn[k] = _acquire(scene, part, rng)
+    stack, masks = zip(*(drawn[k] for k in range(slices)))
+    return np.stack(stack), np.stack(masks)
+
+
+def _four_chambers(heart: Heart, scanner: Scanner, rng: np.random.Generator) -> tuple[Pixels, Mask]:
+    plan, lv = _plan(rng, "4ch"), ventricles(heart, scanner.frames)
+    shape = long_axis.outlines(lv)
+    centre = long_axis.middle(shape)
+    x, y = _grid(scanner, plan)
+    place = long_axis.surroundings(heart, shape, plan.shift)
+    scene = _scene(scanner, plan, lv, place, x + np.float32(centre[0]), y + np.float32(centre[1]))
+    veins = tissue.edge(four_chamber.pulmonary_veins(scene.x, scene.y, shape), scene.softness)
+    tissue.blend(scene.still, 0.95, veins)
+    blood = _blood(scanner, plan, SWIRL["4ch"])
+    part = four_chamber.draw(
+        scene.x, scene.y, shape, scene.still, blood, scene.signals, scene.softness, lv.beat.opening, plan.variant
+    )
+    return _acquire(scene, part, rng)
+
+
+def _blood(scanner: Scanner, plan: _Plan, strength: float) -> Callable[[NDArray[np.intp]], Float]:
+    """Signal of blood at pixels (pixel, frame): inflow and swirls make it uneven, SD ``strength``; it moves on."""
     steps = (np.arange(scanner.frames) * tissue.FLOW_STEPS // scanner.frames + plan.start[0]) % tissue.FLOW_STEPS
     step_px = scanner.spacing_mm / 1.5
 
@@ -222,33 +248,21 @@ def _blood(scanner: Scanner, plan: _Plan, strength: float) -> Callable[[NDArray[
     return at
 
 
-def _acquire(
-    x: Float,
-    y: Float,
-    still: Float,
-    part: Slice,
-    beat: Beat,
-    heart: Heart,
-    aorta: tuple[float, float],
-    place: Surroundings,
-    scanner: Scanner,
-    plan: _Plan,
-    rng: np.random.Generator,
-) -> tuple[Pixels, Mask]:
+def _acquire(scene: _Scene, part: Slice, rng: np.random.Generator) -> tuple[Pixels, Mask]:
     """Put the heart and the pulsating aorta on the still image; coil, blur, noise, magnitude, quantisation.
 
     Works with frames last, (row, column, frame), and turns to (frame, row, column) at the end.
     """
-    frames, size = scanner.frames, scanner.size
-    sensitivity = torso.coil(x, y, place, scanner.field_tesla) * np.float32(plan.gain)
+    frames, size = scene.scanner.frames, scene.scanner.size
     image = np.empty((size * size, frames), np.float32)
-    image[:] = (still * sensitivity)[:, None]
-    _draw_aorta(image, x, y, still, aorta, heart, beat, sensitivity, scanner)
-    part.image[:] *= sensitivity[part.pixels, None]
+    image[:] = (scene.still * scene.sensitivity)[:, None]
+    _draw_aorta(image, scene)
+    part.image[:] *= scene.sensitivity[part.pixels, None]
     image[part.pixels] = part.image
     mask = np.zeros((size * size, frames), np.uint8)
     mask[part.pixels] = part.mask
-    cine = _digitised(_blurred(image.reshape(size, size, frames), scanner), heart, scanner, rng)
+    blurred = _blurred(image.reshape(size, size, frames), scene.scanner)
+    cine = _digitised(blurred, scene.lv.heart, scene.scanner, rng)
     return _frames_first(cine), _frames_first(mask.reshape(size, size, frames))
 
 
@@ -257,25 +271,16 @@ def _frames_first(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _draw_aorta(
-    image: Float,
-    x: Float,
-    y: Float,
-    still: Float,
-    centre: tuple[float, float],
-    heart: Heart,
-    beat: Beat,
-    sensitivity: Float,
-    scanner: Scanner,
-) -> None:
-    low, high = heart.aorta_mm
-    radius = np.hypot(x - centre[0], y - centre[1])
+def _draw_aorta(image: Float, scene: _Scene) -> None:
+    low, high = scene.lv.heart.aorta_mm
+    x, y = scene.place.aorta
+    radius = np.hypot(scene.x - x, scene.y - y)
     pixels = np.flatnonzero(radius < high + 6)
-    inside = (low + (high - low) * beat.pulse) - radius[pixels, None]
-    local = np.broadcast_to(still[pixels, None], inside.shape).copy()
-    tissue.blend(local, 0.2, tissue.edge(inside + 1.8, _softness(scanner)))
-    tissue.blend(local, 1.0 + 0.18 * beat.pulse, tissue.edge(inside, _softness(scanner)))
-    image[pixels] = local * sensitivity[pixels, None]
+    inside = (low + (high - low) * scene.lv.beat.pulse) - radius[pixels, None]
+    local = np.broadcast_to(scene.still[pixels, None], inside.shape).copy()
+    tissue.blend(local, 0.2, tissue.edge(inside + 1.8, scene.softness))
+    tissue.blend(local, 1.0 + 0.18 * scene.lv.beat.pulse, tissue.edge(inside, scene.softness))
+    image[pixels] = local * scene.sensitivity[pixels, None]
 
 
 def _blurred(cine: Float, scanner: Scanner) -> Float:

@@ -197,12 +197,13 @@ def surroundings(heart: Heart, shape: Outlines, shift: tuple[int, int]) -> Surro
     def distance(degrees: float) -> float:
         return float((xs * np.cos(np.radians(degrees)) + ys * np.sin(np.radians(degrees))).max())
 
-    roof = float(ys.min())
+    spine = (float(shape.crux + 4 + 5 * heart.shape[18]), float(ys.min()) - 27)
     return Surroundings(
         wall=(wall_angle, distance(wall_angle) + 5 + 4 * abs(float(heart.shape[16]))),
         liver=(liver_angle, distance(liver_angle) - 10.0),
         liver_end=float(75 + 10 * heart.shape[17]),
-        spine=(float(shape.crux + 4 + 5 * heart.shape[18]), roof - 27),
+        spine=spine,
+        aorta=(spine[0] + 25, spine[1] + 20),
         fat=fat,
         muscle=muscle,
         shift=shift,

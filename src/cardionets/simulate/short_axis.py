@@ -148,11 +148,15 @@ def surroundings(heart: Heart, rings: Rings, shift: tuple[int, int]) -> Surround
         # furthest point of the heart along the direction
         return float((reach * np.cos(THETA - np.radians(degrees))).max())
 
+    liver_depth, liver_end = distance(liver_angle) - 9.0, float(14 + 9 * heart.shape[17])
+    down, along = liver_depth + 38 + 4 * abs(float(heart.shape[20])), liver_end - 18 + 3 * float(heart.shape[19])
+    c, s = float(np.cos(np.radians(liver_angle))), float(np.sin(np.radians(liver_angle)))
     return Surroundings(
         wall=(wall_angle, distance(wall_angle) + 3 + 3 * abs(float(heart.shape[16]))),
-        liver=(liver_angle, distance(liver_angle) - 9.0),
-        liver_end=float(14 + 9 * heart.shape[17]),
+        liver=(liver_angle, liver_depth),
+        liver_end=liver_end,
         spine=None,
+        aorta=(c * down - s * along, s * down + c * along),
         fat=fat,
         muscle=muscle,
         shift=shift,

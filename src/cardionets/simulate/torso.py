@@ -27,14 +27,15 @@ class Surroundings:
     """Where the neighbours of the heart lie. Angles in degrees, distances in mm from the origin along that direction.
 
     ``wall``: angle and distance of the inner chest wall; ``liver``: of the diaphragm; ``liver_end``: how far along the
-    diaphragm the liver reaches before the stomach; ``spine``: centre or None; ``fat`` subcutaneous, ``muscle``
-    thickness; ``dome`` twice the radius of the diaphragm's curve.
+    diaphragm the liver reaches before the stomach; ``spine`` (x, y) or None, ``aorta`` (x, y); ``fat`` subcutaneous,
+    ``muscle`` thickness; ``dome`` twice the radius of the diaphragm's curve.
     """
 
     wall: tuple[float, float]
     liver: tuple[float, float]
     liver_end: float
     spine: tuple[float, float] | None
+    aorta: tuple[float, float]
     fat: float
     muscle: float
     shift: tuple[int, int]
