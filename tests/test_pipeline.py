@@ -1,0 +1,172 @@
+"""A tiny whole study through ``dvc repro``, as a newcomer and then an external site would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def _run(root: Path, *command: str, timeout: int = 900) -> str:
+    done = subprocess.run(command, cwd=root, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def _stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def _clone(target: Path) -> Path:
+    """The repository as git sees it, uncommitted changes included, with a history of its own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and name not in ("dvc.lock", "data.dvc"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    _run(target, "git", "init", "-q")
+    return target
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny study, run from nothing to its report."""
+    root = _clone(tmp_path_factory.mktemp("study"))
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("preset: demo", "preset: tiny"))
+    _run(root, sys.executable, "-m", "cardionets", "simulate")
+    _run(root, "dvc", "repro")
+    return root
+
+
+def test_every_stage_left_its_notebook_and_page(study: Path) -> None:
+    lock = yaml.safe_load((study / "dvc.lock").read_text())["stages"]
+    for stage in lock:
+        name, _, cohort = stage.partition("@")
+        folder = study / "reports" / (cohort or ("ukb" if name == "attainable" else "study")) / name
+        notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+        assert outputs and not any(o.output_type == "error" for o in outputs), stage
+        assert "SIMULATED" in (folder / f"{name}.html").read_text(), stage
+    assert (study / "reports" / "index.html").is_file()
+
+
+def test_people_are_in_one_split_and_truth_in_one_stage(study: Path) -> None:
+    for store in (study / "store").iterdir():
+        records = pd.read_parquet(store / "records.parquet")
+        assert records.groupby("person")["split"].nunique().max() == 1, store.name
+    lock = yaml.safe_load((study / "dvc.lock").read_text())["stages"]
+    readers = {name for name, s in lock.items() if any("truth" in d["path"] for d in s.get("deps", []))}
+    assert readers == {"attainable"}
+
+
+def test_metrics_carry_intervals_and_counts(study: Path) -> None:
+    found = pd.concat([pd.read_csv(p) for p in sorted((study / "results").glob("*/metrics.csv"))])
+    assert set(found["cohort"]) == {"ukb", "mimic", "fahzu", "sahzu", "qph"}
+    known = found.dropna(subset=["estimate"])
+    assert len(known) and (known["n"] > 0).all()
+    silent = found["estimate"].isna() & ~found["note"].fillna("").str.startswith("not estimable: because")
+    assert not silent.any(), found[silent].head().to_string()
+    bounded = known.dropna(subset=["lower", "upper"])
+    assert (bounded["lower"] <= bounded["estimate"] + 1e-9).all()
+    assert (bounded["estimate"] <= bounded["upper"] + 1e-9).all()
+
+
+def test_nothing_to_do_runs_nothing(study: Path) -> None:
+    assert _stages_run(_run(study, "dvc", "repro")) == []
+
+
+def test_opening_and_saving_a_notebook_changes_nothing(study: Path) -> None:
+    path = study / "notebooks" / "align.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1]["outputs"] = [nbformat.v4.new_output("stream", text="looked at")]
+    notebook.metadata["widgets"] = {"seen": True}
+    nbformat.write(notebook, path)
+    assert "up to date" in _run(study, "dvc", "status")
+
+
+@contextmanager
+def _cohort(study: Path, name: str, **block: object) -> Iterator[None]:
+    """``cohorts.yaml`` with one more block, as a site would add it."""
+    cohorts = study / "cohorts.yaml"
+    before = cohorts.read_text()
+    added = yaml.safe_dump({name: block})
+    cohorts.write_text(before + "".join(f"  {line}\n" for line in added.splitlines()))
+    try:
+        yield
+    finally:
+        cohorts.write_text(before)
+        shutil.rmtree(study / "results" / name, ignore_errors=True)
+
+
+def test_adding_a_cohort_runs_only_that_cohort(study: Path) -> None:
+    block = yaml.safe_load((study / "cohorts.yaml").read_text())["cohorts"]["qph"] | {"label": "Another hospital"}
+    with _cohort(study, "again", **block):
+        ran = _stages_run(_run(study, "dvc", "repro", "validate@again"))
+        assert ran == ["prepare@again", "predict@again", "validate@again"]
+        assert (study / "results" / "again" / "metrics.csv").is_file()
+
+
+def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
+    block = {
+        "label": "CinC 2021 and CPSC 2018",
+        "path": str(real),
+        "depends": str(real / "README.md"),
+        "layout": "wfdb",
+        "role": "external",
+        "include": ["cinc2021/*.hea", "cpsc2018_labelled/*.hea"],
+    }
+    with _cohort(study, "cinc", **block):
+        ran = _stages_run(_run(study, "dvc", "repro", "validate@cinc"))
+        assert ran == ["prepare@cinc", "predict@cinc", "validate@cinc"]
+        found = pd.read_csv(study / "results" / "cinc" / "metrics.csv")
+        af = found[(found["endpoint"] == "atrial_fibrillation") & (found["metric"] == "auc")]
+        assert (af["events"] >= 2).all() and (af["n"] >= 20).all() and af["estimate"].notna().any()
+        page = (study / "reports" / "cinc" / "validate" / "validate.html").read_text()
+        assert str(real) not in page and "E07500" not in page
+
+
+def _kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], limit: float = 240.0) -> None:
+    start = time.monotonic()
+    while not ready():
+        assert process.poll() is None, "the stage ended before it could be killed"
+        assert time.monotonic() - start < limit, "the stage never came to the point where it is killed"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_training_leaves_nothing_finished_and_continues(study: Path) -> None:
+    weights = study / "weights" / "ecg_mae"
+    before = (weights / "model.safetensors").read_bytes()
+    shutil.rmtree(weights)
+    checkpoint = study / "logs" / "ecg_mae" / "checkpoint.safetensors"
+    checkpoint.unlink(missing_ok=True)
+    command = ["dvc", "repro", "--force", "--single-item", "pretrain_ecg"]
+    process = subprocess.Popen(command, cwd=study, env=ENVIRONMENT, text=True, start_new_session=True)
+    _kill_when(process, checkpoint.is_file)
+    assert not (weights / "model.safetensors").exists()
+    status = json.loads((study / "logs" / "study" / "pretrain_ecg" / "status.json").read_text())
+    assert status["state"] == "running"
+    _run(study, "dvc", "repro", "--single-item", "pretrain_ecg")
+    assert (weights / "model.safetensors").read_bytes() == before
+    assert json.loads((study / "logs" / "study" / "pretrain_ecg" / "status.json").read_text())["state"] == "finished"
