@@ -85,7 +85,7 @@ def test_flat_leads_are_the_three_of_the_readme(real: Path) -> None:
         record = read(real / f"cinc2021/{name}.hea")
         assert gates.flat_leads(record.signal, record.rate, GATES) == ["V2", "V4", "V6"]
     large = read(real / "cinc2021/JS20007.hea").signal
-    assert 9000 < np.ptp(large, axis=1).max() < 13_000
+    assert 9000 < np.ptp(large, axis=1).max() < 16_000
 
 
 def test_one_signal_under_two_names_is_found(real: Path) -> None:
