@@ -22,7 +22,7 @@ SERIES = {"sax": "Se4", "4ch": "Se6"}
 RR = {"sax": 814, "4ch": 876}
 # Read off the stored images: the middle of the LV cavity (sax); first and last row of the heart (4ch).
 LV_MIDDLE = (103, 132)
-HEART_ROWS = (77, 185)
+HEART_ROWS = (82, 178)
 
 
 @pytest.fixture

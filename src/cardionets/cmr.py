@@ -13,10 +13,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cardionets.config import Grid, StudyError
-from cardionets.motion import fullest_frame, motion_centre, motion_map
+from cardionets.motion import fullest_frame, middle, motion_centre, motion_map
 
 View = Literal["sax", "4ch"]
 Float = NDArray[np.float32]
@@ -28,7 +27,7 @@ LV, MYO, RV, LA, RA = 1, 2, 3, 4, 5
 MIN_FRAMES: Final = 4
 WINDOW: Final = (1.0, 99.5)
 """Percentiles of the resampled cine that become 0 and 255."""
-TOWARDS_APEX_MM: Final = {"sax": 0.0, "4ch": 8.0}
+TOWARDS_APEX_MM: Final = {"sax": 0.0, "4ch": 7.0}
 """The veins behind the atria move too and draw the centre of a four-chamber view, apex up, towards the base."""
 
 
@@ -157,11 +156,11 @@ def canonical_turn(cine: Cine) -> Turn:
 def heart_centre(cine: Cine, mask: NDArray[Any] | None = None) -> tuple[float, float]:
     """Centre of the heart (row, column) in pixels of the cine, which must be canonical (see :func:`canonical_turn`).
 
-    With ``mask`` (frame, H, W) the centroid of all that is labelled in frame 0; else found by its motion.
+    With ``mask`` (frame, H, W) the middle of all that is labelled in any frame; else found by its motion.
     """
-    if mask is not None and mask[0].any():
-        row, col = ndimage.center_of_mass(_matching(cine, mask)[0] > 0)
-        return float(row), float(col)
+    if mask is not None and mask.any():
+        drawn = (_matching(cine, mask) > 0).any(axis=0)
+        return middle(drawn.sum(axis=1)), middle(drawn.sum(axis=0))
     return _moving_centre(cine)
 
 
