@@ -122,7 +122,7 @@ def _paint_spine(image: Float, x: Float, y: Float, tissue: Contrast, softness: f
 def coil(x: Float, y: Float, place: Surroundings, field_tesla: float) -> Float:
     """Receive sensitivity (pixel,), 1 at the origin: an array on the chest wall and a weaker one behind."""
     depth, across = _along(x, y, place.wall[0])
-    reach = 95.0 if field_tesla <= 2 else 78.0
+    reach = 125.0 if field_tesla <= 2 else 100.0
     near = np.exp((depth - place.wall[1]) / reach) / (1 + (across / 150) ** 2)
     far = 0.35 * np.exp(-(depth + 80) / 130)
     field = near + far
