@@ -24,6 +24,7 @@ from cardionets.cohorts.archive import files_in
 from cardionets.cohorts.cines import read_cine, read_mask
 from cardionets.cohorts.dicom_cine import read_dicom_series
 from cardionets.cohorts.nifti_cine import LABELS, read_nifti_cine, read_nifti_masks, read_nifti_stack, read_pair
+from cardionets.cohorts.segmented import read_acdc, read_mms
 from cardionets.config import StudyError
 from cardionets.simulate.cmr_files import Scan, dicom_files, write_dicom_series, write_dicom_zip, write_nifti
 
@@ -468,3 +469,84 @@ def test_header_fields_are_taken_without_the_parser_converting_them() -> None:
     assert image.shape == (data.Rows, data.Columns) and image.time_ms == data.TriggerTime == 3.5
     assert image.series == data.SeriesInstanceUID and image.description == data.SeriesDescription
     assert np.allclose(image.corner, data.ImagePositionPatient)
+
+
+# ---- ACDC and M&Ms
+
+
+def segmented(frames: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Images and masks in our labels, (x, y, slice, time), drawn at frames 1 and 4 of ``frames``."""
+    rng = np.random.default_rng(4)
+    images = rng.integers(0, 900, (24, 20, 5, frames)).astype(np.int16)
+    masks = np.zeros(images.shape, np.uint8)
+    for frame, half in ((1, 6), (4, 4)):
+        masks[12 - half - 2 : 12 + half + 2, 2:18, :, frame] = cmr.MYO
+        masks[12 - half : 12 + half, 4:16, :, frame] = cmr.LV
+        masks[0:4, 4:16, :, frame] = cmr.RV
+    return images, masks
+
+
+def in_labels(masks: np.ndarray, source: str) -> np.ndarray:
+    theirs = {ours: number for number, ours in LABELS[source].items()}
+    return np.vectorize(lambda v: theirs.get(int(v), 0))(masks).astype(np.uint8)
+
+
+def acdc(folder: Path, info: str = "ED: 2\nES: 5\nGroup: DCM\nHeight: 180.0\nNbFrame: 6\nWeight: 81.5\n") -> Path:
+    folder.mkdir()
+    images, masks = segmented()
+    save(folder / f"{folder.name}_4d.nii.gz", images)
+    for frame in (1, 4):
+        drawn = in_labels(masks[..., frame], "acdc")
+        save(folder / f"{folder.name}_frame{frame + 1:02d}_gt.nii.gz", drawn, (1.5, 1.8, 10.0))
+    (folder / "Info.cfg").write_text(info)
+    return folder
+
+
+def mms(folder: Path, ed: str = "1") -> tuple[Path, Path]:
+    folder.mkdir()
+    images, masks = segmented()
+    save(folder / f"{folder.name}_sa.nii.gz", images)
+    save(folder / f"{folder.name}_sa_gt.nii.gz", in_labels(masks, "mms"))
+    table = folder.parent / "table.csv"
+    table.write_text(f",External code,VendorName,Pathology,ED,ES\n0,A0S9V9,SIMULATED,HCM,{ed},4\n1,B1,SIMULATED,,0,3\n")
+    return folder, table
+
+
+def test_acdc_and_mms_agree_with_a_direct_voxel_count(tmp_path: Path) -> None:
+    voxel = 1.5 * 1.8 * 10 / 1000
+    _, masks = segmented()
+    for read in (read_acdc(acdc(tmp_path / "patient007")), read_mms(*mms(tmp_path / "A0S9V9"))):
+        assert (read.ed, read.es) == (1, 4) and read.images.pixels.shape == (5, 6, 20, 24)
+        out = read.phenotypes()
+        volume = [np.count_nonzero(masks[..., frame] == cmr.LV) * voxel for frame in (1, 4)]
+        assert out["lv_edv"] == pytest.approx(volume[0]) and out["lv_esv"] == pytest.approx(volume[1])
+        assert out["lv_ef"] == pytest.approx(100 * (1 - volume[1] / volume[0]))
+        assert out["rv_edv"] == pytest.approx(np.count_nonzero(masks[..., 1] == cmr.RV) * voxel)
+        assert out["lv_mass"] == pytest.approx(np.count_nonzero(masks[..., 1] == cmr.MYO) * voxel * 1.05)
+    first, second = read_acdc(tmp_path / "patient007"), read_mms(tmp_path / "A0S9V9", tmp_path / "table.csv")
+    assert (first.group, first.height_cm, first.weight_kg, second.group) == ("DCM", 180.0, 81.5, "HCM")
+
+
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [
+        ("ED: 2\n", "ED, ES"),
+        ("ED: two\nES: 5\n", "ED, ES"),
+        ("ED: 2\nES: 9\n", "ES: frame 9 of 6"),
+        ("ED: 1\nES: 5\n", "frame01"),
+    ],
+)
+def test_acdc_faults(tmp_path: Path, info: str, said: str) -> None:
+    with pytest.raises(StudyError, match=said):
+        read_acdc(acdc(tmp_path / "patient007", info))
+
+
+@pytest.mark.parametrize(
+    ("ed", "said"), [("0", "nothing is drawn"), ("77", "nothing is drawn"), ("x", "rows with whole")]
+)
+def test_mms_faults(tmp_path: Path, ed: str, said: str) -> None:
+    folder, table = mms(tmp_path / "A0S9V9", ed)
+    with pytest.raises(StudyError, match=said):
+        read_mms(folder, table)
+    with pytest.raises(StudyError, match="the file is missing"):
+        read_mms(folder, tmp_path / "absent.csv")
