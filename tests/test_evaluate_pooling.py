@@ -14,7 +14,7 @@ def bcg() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_bcg_matches_metafor() -> None:
-    # metafor 3.8-1, rma(yi, vi, test = "knha") and predict(): -0.7145 (-1.1084, -0.3206), tau2 0.3132, I2 92.22, Q 152.2330
+    # metafor 3.8-1, rma(yi, vi, test = "knha") and predict()
     pooled = pooling.pool(*bcg())
     e = pooled.estimate
     assert (e.value, e.lower, e.upper) == pytest.approx((-0.7145, -1.1084, -0.3206), abs=5e-5)
@@ -61,16 +61,25 @@ def test_scales_are_undone_and_flags_are_raised() -> None:
     assert "needs 3 centres" in two.prediction.note
 
 
-def test_hartung_knapp_covers_with_five_centres() -> None:
-    # 2,000 replicates, 5 centres of unequal size: standard error 0.5 %
-    rng = np.random.default_rng(0)
-    ses = np.array([0.05, 0.08, 0.1, 0.15, 0.2])
-    hits = 0
-    for _ in range(2000):
-        effects = 1 + rng.normal(0, 0.15, 5) + rng.normal(0, ses)
-        e = pooling.pool(effects, ses).estimate
+def coverage(ses: list[float], tau: float, floor: bool = False, replicates: int = 2000) -> float:
+    rng, hits, s = np.random.default_rng(0), 0, np.array(ses)
+    for _ in range(replicates):
+        e = pooling.pool(1 + rng.normal(0, tau, len(s)) + rng.normal(0, s), s, floor=floor).estimate
         hits += e.lower <= 1 <= e.upper
-    assert 0.93 <= hits / 2000 <= 0.97
+    return hits / replicates
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.15])
+def test_hartung_knapp_covers_centres_of_equal_size(tau: float) -> None:
+    # 2,000 replicates of 5 centres, standard error 0.5 %
+    assert 0.93 <= coverage([0.1] * 5, tau) <= 0.97
+
+
+def test_unequal_centres_cover_less_and_the_floor_mends_it() -> None:
+    # 2,000 replicates; the limit that the docstring of `pool` states
+    unequal = [0.05, 0.08, 0.1, 0.15, 0.2]
+    assert 0.90 <= coverage(unequal, 0.15) < 0.93
+    assert 0.93 <= coverage(unequal, 0.15, floor=True) <= 0.97
 
 
 def test_metrics_tables_are_pooled_and_gaps_are_said() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -169,28 +168,29 @@ def agreement(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["modality", "readers", "cases", "kappa", "note"])
 
 
-def simulate(truth: Bools, skill: dict[str, float], readers: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Answers of simulated readers whose separation d' per modality is ``skill``. Roe & Metz, Acad Radiol 1997;4:298.
+def simulate_ratings(
+    truth: Bools, separations: list[float], readers: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Ratings 1-5 (modality t, reader r, case n) of simulated readers. Roe & Metz, Acad Radiol 1997;4:298.
 
-    A case's difficulty is shared by readers, a reader's level by cases; ratings are 1-5, positive from 3 upwards.
+    ``separations`` is d' per modality. A case's difficulty is shared by readers, and a reader's bias by cases.
     """
-    n, cases, offset = len(truth), 0.55, 0.15
-    hard = rng.normal(0, cases, n)
-    rows: list[pd.DataFrame] = []
-    for modality, separation in skill.items():
-        seen = hard + rng.normal(0, 0.45, n)
-        for reader in range(readers):
-            bias = rng.normal(0, offset)
-            latent = (separation + bias) * truth + seen + rng.normal(0, np.sqrt(1 - cases**2 - 0.45**2), n)
-            rating = 1 + np.digitize(latent, separation * np.array([0.1, 0.4, 0.7, 1.0]))
-            rows.append(_answers(f"reader {reader + 1}", reader, modality, truth, rating, rng))
-    return pd.concat(rows, ignore_index=True)
+    t, n, case, case_modality, reader = len(separations), len(truth), 0.55, 0.45, 0.15
+    hard = rng.normal(0, case, n) + rng.normal(0, case_modality, (t, 1, n))
+    own = rng.normal(0, np.sqrt(1 - case**2 - case_modality**2), (t, readers, n))
+    d = np.asarray(separations)[:, None, None]
+    latent = (d + rng.normal(0, reader, (t, readers, 1))) * truth + hard + own
+    return np.asarray(1 + (latent[..., None] > d[..., None] * np.array([0.1, 0.4, 0.7, 1.0])).sum(axis=-1))
 
 
-def _answers(
-    name: str, number: int, modality: str, truth: Bools, rating: NDArray[Any], rng: np.random.Generator
-) -> pd.DataFrame:
-    level = ("junior", "senior")[number % 2]
+def simulate(truth: Bools, skill: dict[str, float], readers: int, rng: np.random.Generator) -> pd.DataFrame:
+    """The answers table of simulated readers whose d' per modality is ``skill``; a rating of 3 or more is positive."""
+    ratings = simulate_ratings(truth, list(skill.values()), readers, rng)
     cases = [f"case {i + 1:03d}" for i in range(len(truth))]
-    columns = {"reader": name, "level": level, "modality": modality, "case": cases, "truth": truth, "rating": rating}
-    return pd.DataFrame({**columns, "positive": rating >= 3, "seconds": rng.gamma(4, 10, len(truth))})
+    rows = []
+    for modality, by_reader in zip(skill, ratings):
+        for k, rating in enumerate(by_reader):
+            who = {"reader": f"reader {k + 1}", "level": ("junior", "senior")[k % 2], "modality": modality}
+            seen = {"case": cases, "truth": truth, "rating": rating, "positive": rating >= 3}
+            rows.append(pd.DataFrame({**who, **seen, "seconds": rng.gamma(4, 10, len(truth))}))
+    return pd.concat(rows, ignore_index=True)
