@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cardionets.config import StudyError
-from cardionets.train import CHECKPOINT, Draw, TrainSettings, fit, forget, save_curve
+from cardionets.train import CHECKPOINT, Draw, TrainSettings, fit, forget
 
 SETTINGS = TrainSettings(epochs=4, batch=16, lr=1e-2, ema=0.9, checkpoint_seconds=0)
 
@@ -193,7 +193,6 @@ def test_accumulated_pieces_give_the_gradient_of_the_whole_batch(tmp_path: Path)
 
 def test_saved_curves_carry_no_clock(tmp_path: Path) -> None:
     history = fit(network(), Rows(), loss, SETTINGS, name="toy", folder=tmp_path, seed=3)
-    save_curve(history, tmp_path / "curve.csv")
-    curve = pd.read_csv(tmp_path / "curve.csv")
+    curve = history.curve()
     assert list(curve.columns) == ["epoch", "step", "lr", "loss", "rmse"]
     assert curve["lr"].iloc[1:].is_monotonic_decreasing and len(curve) == SETTINGS.epochs

@@ -101,6 +101,10 @@ class History:
         """One row per epoch: epoch, step, lr, losses, val_ losses, samples_per_second, loading share, seconds."""
         return pd.DataFrame(self.rows)
 
+    def curve(self) -> pd.DataFrame:
+        """The learning curve without its clock columns, so that equal runs write equal bytes."""
+        return self.frame().drop(columns=["samples_per_second", "loading", "seconds"], errors="ignore")
+
 
 def fit(
     model: nn.Module,
@@ -129,12 +133,6 @@ def fit(
 def forget(folder: Path) -> None:
     """Remove the checkpoint of a run whose weights have been written."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
-
-
-def save_curve(history: History, path: Path) -> None:
-    """The learning curve as CSV without its clock columns, so that equal runs write equal bytes."""
-    clocks = ["samples_per_second", "loading", "seconds"]
-    history.frame().drop(columns=clocks, errors="ignore").to_csv(path, index=False, float_format="%.6g")
 
 
 class _Objective(nn.Module):

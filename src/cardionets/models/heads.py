@@ -26,7 +26,21 @@ NEWTON_STEPS = 25
 class HeadSettings(Settings):
     """How heads are fitted on frozen features."""
 
-    ridge: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # per training row
+    ridge: tuple[float, ...] = (
+        0.0001,
+        0.001,
+        0.003,
+        0.01,
+        0.03,
+        0.1,
+        0.3,
+        1.0,
+        3.0,
+        10.0,
+        30.0,
+        100.0,
+        300.0,
+    )  # per training row
     logistic: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # per training row
     components: int = Field(
         default=128, gt=0
@@ -49,7 +63,7 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Predictions (n, k); NaN for targets that could not be fitted."""
-        x = (features - self.get_buffer("centre")) / self.get_buffer("scale")
+        x = ((features - self.get_buffer("centre")) / self.get_buffer("scale")).nan_to_num(0.0)  # missing = mean
         y = x @ self.get_buffer("weight") + self.get_buffer("bias")
         return y.sigmoid() if self.logistic else y
 
@@ -73,12 +87,20 @@ class Basis:
     power: Array  # (r,) sum of squares of each component over training rows
 
     @classmethod
-    def of(cls, x: NDArray[Any]) -> Basis:
-        """Decompose (n, p) through the smaller of its two Gram matrices."""
+    def of(cls, x: NDArray[Any], blocks: tuple[int, ...] = ()) -> Basis:
+        """Decompose (n, p) through the smaller of its two Gram matrices; a missing feature (NaN) counts as its mean.
+
+        Features of a block (``blocks``: a number per feature, 0 = none) share one scale, that of their strongest: the
+        strong directions of a learnt embedding are the informative ones. Every other feature gets SD 1.
+        """
         x = np.asarray(x, np.float64)
-        centre, scale = x.mean(0), x.std(0)
+        known = np.maximum(np.isfinite(x).sum(0), 1)
+        centre = np.nansum(x, axis=0) / known
+        scale = np.sqrt(np.nansum(np.square(x - centre), axis=0) / known)
+        for number in set(blocks) - {0}:
+            scale[np.asarray(blocks) == number] = scale[np.asarray(blocks) == number].max()
         scale = np.where(scale > 1e-9, scale, 1.0)
-        z = (x - centre) / scale
+        z = np.nan_to_num((x - centre) / scale)
         n, p = z.shape
         values, vectors = np.linalg.eigh(z @ z.T if n < p else z.T @ z)
         keep = values > 1e-8 * max(float(values.max()), 1e-12)
@@ -88,7 +110,7 @@ class Basis:
 
     def transform(self, x: NDArray[Any]) -> Array:
         """Components (n, r) of features (n, p)."""
-        z: Array = ((np.asarray(x, np.float64) - self.centre) / self.scale) @ self.directions
+        z: Array = np.nan_to_num((np.asarray(x, np.float64) - self.centre) / self.scale) @ self.directions
         return z
 
     def head(self, weight: Array, bias: Array, logistic: bool) -> LinearHead:
