@@ -160,33 +160,41 @@ def _limb_identities(x: Floats, tolerance: float) -> list[str]:
 
 
 def _alike(a: Floats, b: Floats) -> float:
+    a, b = a - a.mean(), b - b.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norm if norm > 0 else 0.0
 
 
-def _reversal(beat: Floats, rate: float) -> list[str]:
-    """Limb-electrode reversals that a beat (12, B) proves: an almost silent lead, or P, QRS and T all upside down."""
-    x = beat - np.median(beat, axis=1, keepdims=True)
-    span = np.ptp(x[:6], axis=1)
-    for lead, which in (("II", "ra_rl"), ("III", "la_rl"), ("I", "arms_legs")):
-        others = np.median(np.delete(span[:3], _ROW[lead]))
-        if span[_ROW[lead]] < 0.08 * others and others > 200:
+def _silent_lead(span: Floats) -> list[str]:
+    """Two limb electrodes on the legs: the lead between them sees no heart at all. ``span``: heights of I, II, III."""
+    for row, which in ((1, "ra_rl"), (2, "la_rl"), (0, "arms_legs")):
+        others = float(np.delete(span[:3], row).min())
+        if span[row] < min(0.04 * others, 40.0) and others > 300:
             return [f"limb_reversal_{which}"]
+    return []
+
+
+def _reversal(beat: Floats, rate: float) -> list[str]:
+    """Limb-electrode reversals that a beat (12, B) proves: a silent lead, or P, QRS and T each upside down against V6.
+
+    Without a P wave nothing is claimed: an axis beyond 90 degrees or a bundle branch block turns QRS and T, not P.
+    """
+    if silent := _silent_lead(np.ptp(beat[:3], axis=1)):
+        return silent
     r = round(BEFORE_S * rate)
-    qrs = slice(r - round(0.06 * rate), r + round(0.06 * rate))
-    rest = np.r_[0 : r - round(0.06 * rate), r + round(0.1 * rate) : x.shape[1]]
-
-    v6 = x[_ROW["V6"]]
-
-    def upside_down(lead: str, qrs_below: float, rest_below: float) -> bool:
-        row = x[_ROW[lead]]
-        return _alike(row[qrs], v6[qrs]) < qrs_below and _alike(row[rest], v6[rest]) < rest_below
-
-    if span.min() < 50 or np.ptp(v6) < 400:
+    cut = [r + round(seconds * rate) for seconds in (-0.25, -0.085, 0.06, 0.12)]
+    parts = (slice(cut[0], cut[1]), slice(cut[1], cut[2]), slice(cut[3], None))  # P, QRS, T
+    v6 = beat[_ROW["V6"]]
+    if np.ptp(v6) < 400 or np.ptp(v6[parts[0]]) < 30:
         return []
-    if upside_down("II", -0.85, -0.85) and upside_down("aVF", -0.75, -0.75):
+
+    def upside_down(lead: str, *limits: float) -> bool:
+        row = beat[_ROW[lead]]
+        return all(_alike(row[part], v6[part]) < limit for part, limit in zip(parts, limits))
+
+    if upside_down("II", -0.6, -0.6, -0.6) and upside_down("aVF", -0.6, -0.5, -0.5):
         return ["limb_reversal_ra_ll"]
-    return ["limb_reversal_la_ra"] if upside_down("I", -0.5, -0.6) else []
+    return ["limb_reversal_la_ra"] if upside_down("I", -0.6, -0.5, -0.5) else []
 
 
 def quality_flags(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[str, bool]:
