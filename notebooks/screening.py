@@ -1,0 +1,40 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Learn to screen, arm by arm
+#
+# **Question.** What does the encoder add to screening for disease, over age, sex and the beat itself?
+#
+# **Inputs.** `store/` of both development cohorts at natural prevalence; penalties and thresholds from validation people.
+#
+# **Outputs.** `weights/screening/`: one head per arm and disease, and its threshold.
+
+# %% tags=["parameters"]
+force = False
+
+# %%
+from cardionets import arms
+from cardionets.workbook import Workbook
+
+book = Workbook("screening")
+
+# %% [markdown]
+# No case is matched to a control: probabilities stay those of the clinic. The threshold of each disease is the one that
+# reaches the protocol's specificity on validation people; every centre is judged at that same threshold.
+
+# %%
+fitted = arms.fit_screening(book.study, force)
+
+# %%
+book.table(fitted, "validation", "AUC of validation people, per arm and disease", rows=80)
+
+# %%
+book.table(arms.load_thresholds(book.study), "thresholds", "Thresholds, carried to every centre", rows=80)
