@@ -97,7 +97,7 @@ def test_spacing_turns_with_the_image() -> None:
     assert Turn(flip_rows=True).cine(stored).spacing_mm == (1.0, 2.0)
 
 
-@pytest.mark.parametrize("axes", [None, np.eye(3)[:2]])
+@pytest.mark.parametrize("axes", [None, np.eye(3)[:2], -np.eye(3)[:2], np.eye(3)[1::-1]])
 def test_directions_that_contradict_the_view_turn_nothing(axes: np.ndarray | None) -> None:
     assert cmr.canonical_turn(Cine(np.zeros((4, 9, 9)), (1.0, 1.0), None, "sax", axes)) == Turn()
 

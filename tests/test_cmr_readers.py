@@ -212,8 +212,9 @@ def test_a_slice_scanned_again_replaces_the_first(tmp_path: Path) -> None:
     assert np.array_equal(read_cine(folder, "sax").frames, 255 - pixels(1)[0])
 
 
-def test_order_comes_from_the_times_not_the_names(tmp_path: Path) -> None:
+def test_order_comes_from_the_times_not_from_names_or_numbers(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "s", pixels(1))
+    edited(folder, lambda number, data: setattr(data, "InstanceNumber", (number * 5) % 12 + 1))
     for number, path in enumerate(sorted(folder.glob("*.dcm"))):
         path.rename(folder / f"{(number * 7) % 12:02d}")  # other names, no suffix
     assert np.array_equal(read_cine(folder, "sax").frames, pixels(1)[0])
@@ -274,6 +275,9 @@ def test_what_cannot_be_trusted_is_refused(tmp_path: Path, change: Any, said: st
 def test_missing_frames_are_noticed(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "s", pixels(1))
     (folder / "IM00006.dcm").unlink()
+    with pytest.raises(StudyError, match="some are missing"):
+        read_cine(folder, "sax")
+    edited(folder, lambda _, data: delattr(data, "CardiacNumberOfImages"))
     with pytest.raises(StudyError, match="some are missing"):
         read_cine(folder, "sax")
     for path in sorted(folder.glob("*.dcm"))[3:]:
