@@ -1,0 +1,48 @@
+"""The ceiling: it reads the truth of simulated people only, and finds what the determinants determine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cardionets import attainable
+from cardionets.config import Study, StudyError
+from cardionets.splits import pseudonyms
+
+
+def test_truth_is_indexed_by_the_stores_pseudonyms(tiny_root: Path) -> None:
+    folder = tiny_root / "data" / "truth"
+    folder.mkdir(parents=True)
+    pd.DataFrame({"person": [11, 12], "ecg_qrs_ms": [90.0, 120.0]}).to_parquet(folder / "ukb.parquet")
+    study = Study()
+    truth = attainable.read_truth(study, "ukb")
+    assert list(truth.index) == list(pseudonyms(["11", "12"], "person", "ukb", study.protocol.split.salt))
+
+
+def test_missing_truth_and_real_people_are_refused(tiny_root: Path) -> None:
+    with pytest.raises(StudyError, match=r"data/truth/ukb\.parquet: the file is missing; write it with `make data`"):
+        attainable.read_truth(Study(), "ukb")
+    cohorts = tiny_root / "cohorts.yaml"
+    cohorts.write_text(cohorts.read_text().replace("simulated: true", "simulated: false", 1))
+    with pytest.raises(StudyError, match="real people's truth is unknown"):
+        attainable.read_truth(Study(), "ukb")
+
+
+def test_features_are_determinants_only() -> None:
+    truth = pd.DataFrame({"lv_mass": [1.0, 2.0], "ecg_qrs_ms": [90.0, 100.0], "ecg_block": ["none", "rbbb"]})
+    assert list(attainable.features(truth).columns) == ["ecg_qrs_ms", "ecg_block_none", "ecg_block_rbbb"]
+    with pytest.raises(StudyError, match="no column starts with 'ecg_'"):
+        attainable.features(truth[["lv_mass"]])
+
+
+def test_the_chosen_regression_finds_a_curved_relation() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(600, 3))
+    y = np.column_stack([np.sin(2 * x[:, 0]), x[:, 1] * x[:, 2]])
+    train = np.arange(600) < 400
+    model = attainable._choose(x[:500], y[:500], train[:500], ~train[:500])
+    left = np.mean((model.predict(x[500:]) - y[500:]) ** 2, axis=0) / y[500:].var(axis=0)
+    assert (left < 0.2).all()
