@@ -30,7 +30,7 @@ def study(replicates: int = 200) -> Study:
 def example(
     n: int = 240, seed: int = 0, names: tuple[str, ...] = phenotypes.NAMES
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predictions of two arms (the second the better) and records: a third validation, a tenth of phenotypes missing."""
+    """Predictions of two arms (the second the better) and records: a third validation, a tenth missing."""
     rng = np.random.default_rng(seed)
     split = np.where(np.arange(n) % 3 == 0, "val", "test")
     truth = rng.normal(100, 15, (n, len(names)))

@@ -35,17 +35,34 @@ def logistic(
 
     design (n, q); the covariance is the sandwich clustered by person, or the inverse information without ``persons``.
     """
-    beta = np.zeros(design.shape[1])
-    for _ in range(50):
+    beta: Floats = np.zeros(design.shape[1])
+    fit = _log_likelihood(labels, design @ beta + offset)
+    for _ in range(60):
         mean = expit(design @ beta + offset)
         information = design.T @ (design * (mean * (1 - mean))[:, None])
         if np.linalg.cond(information) > 1e12:
             raise NotEstimableError("the predictions do not vary or separate the classes")
         step = np.linalg.solve(information, design.T @ (labels - mean))
-        beta = beta + np.clip(step, -4, 4)
-        if np.abs(step).max() < 1e-9:
+        if np.abs(design @ step).max() < 1e-8:
             return beta, _covariance(information, design * (labels - mean)[:, None], persons)
+        beta, fit = _climb(labels, design, offset, beta, step, fit)
     raise NotEstimableError("the logistic fit does not converge: the predictions separate the classes")
+
+
+def _log_likelihood(labels: Bools, linear: Floats) -> float:
+    return float((labels * linear - np.logaddexp(0, linear)).sum())
+
+
+def _climb(
+    labels: Bools, design: Floats, offset: Floats, beta: Floats, step: Floats, fit: float
+) -> tuple[Floats, float]:
+    """The Newton step, halved until the likelihood does not fall."""
+    for _ in range(30):
+        higher = _log_likelihood(labels, design @ (beta + step) + offset)
+        if higher >= fit - 1e-9:
+            return beta + step, higher
+        step = step / 2
+    return beta + step, fit
 
 
 def _covariance(information: Floats, score: Floats, persons: NDArray[Any] | None) -> Floats:

@@ -83,36 +83,21 @@ def phenotype_bars(
 def _bar_column(
     ax: Axes, table: pd.DataFrame, groups: list[list[phenotypes.Phenotype]], arms: Sequence[str], tint: dict[str, str]
 ) -> None:
-    y, ticks, labels = 0.0, [], []
+    place: dict[str, float] = {}
+    labels: list[str] = []
+    y = 0.0
     shift = np.linspace(-0.28, 0.28, len(arms)) if len(arms) > 1 else np.zeros(1)
+    edge = ax.get_yaxis_transform()
     for group in groups:
-        ax.text(
-            -0.01,
-            y,
-            group[0].group,
-            transform=ax.get_yaxis_transform(),
-            weight="bold",
-            fontsize=7,
-            va="center",
-            ha="right",
-        )
-        for i, phenotype in enumerate(group, 1):
-            rows = table[table["endpoint"] == phenotype.name].set_index("arm")
-            for k, arm in enumerate(arms):
-                if arm in rows.index:
-                    one = rows.loc[[arm]]
-                    ax.errorbar(
-                        one["estimate"],
-                        [y + i + shift[k]],
-                        xerr=bars_of(one),
-                        fmt=MARKS[k % 8],
-                        ms=2.2,
-                        lw=0.6,
-                        color=tint[arm],
-                    )
-            ticks.append(y + i)
-            labels.append(phenotype.label)
+        ax.text(-0.01, y, group[0].group, transform=edge, weight="bold", fontsize=7, va="center", ha="right")
+        place |= {phenotype.name: y + i for i, phenotype in enumerate(group, 1)}
+        labels += [phenotype.label for phenotype in group]
         y += len(group) + 1.6
+    for k, arm in enumerate(arms):
+        rows = table[(table["arm"] == arm) & table["endpoint"].isin(place)]
+        height = rows["endpoint"].map(place) + shift[k]
+        ax.errorbar(rows["estimate"], height, xerr=bars_of(rows), fmt=MARKS[k % 8], ms=2.2, lw=0.6, color=tint[arm])
+    ticks = list(place.values())
     ax.set_yticks(ticks, labels, fontsize=5.8)
     ax.tick_params(axis="y", length=0)
     ax.axvline(0, color=GREY, lw=0.6)

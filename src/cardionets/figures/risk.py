@@ -79,8 +79,8 @@ def _calibrate(ax: Axes, low: Axes, labels: Labels, risk: NDArray[np.floating], 
         slope, oe = calibration.slope(labels, risk), calibration.observed_expected(labels, risk)
         label = f"{arm}: slope {slope.value:.2f}, O/E {oe.value:.2f}"
         ax.plot(grid, calibration.flexible_curve(labels, risk)(grid), color=colour, label=label)
-    except NotEstimableError as error:
-        ax.plot([], [], color=colour, label=f"{arm}: no curve, because {error}")
+    except NotEstimableError:
+        ax.plot([], [], color=colour, label=f"{arm}: curve not estimable")
     low.hist(risk, bins=40, histtype="step", color=colour, lw=0.8)
     return float(tenths["upper"][tenths["n"] >= 10].max())
 

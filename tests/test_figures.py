@@ -1,0 +1,213 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cardionets import figures, phenotypes
+from cardionets.config import Study, StudyError
+from cardionets.evaluate import pooling, utility
+from cardionets.evaluate.scales import SCALES
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.random(300) < 0.2
+RISKS = {"covariates": RNG.random(300), "aligned": np.clip(0.2 * LABELS + 0.6 * RNG.random(300), 0, 1)}
+ORIGIN = figures.Provenance("UK Biobank", 300, "demo", "abcd1234", True)
+CINE = RNG.integers(0, 256, (8, 32, 32)).astype(np.uint8)
+
+
+def metrics() -> pd.DataFrame:
+    rows = []
+    for arm, better in (("covariates", 0.0), ("aligned", 0.2)):
+        for fraction in (0.1, 1.0):
+            for name in (*phenotypes.NAMES, "cad", "lbbb", "all_phenotypes"):
+                metric = {"cad": "auc", "lbbb": "auc", "all_phenotypes": "mean_r2"}.get(name, "r2")
+                value = 0.3 + better + 0.1 * fraction + (0.3 if metric == "auc" else 0)
+                lost = name == "lbbb"
+                note = "not estimable: because there are no events" if lost else ""
+                bounds = (np.nan, np.nan, np.nan) if lost else (value, value - 0.05, value + 0.05)
+                rows.append(("ukb", name, arm, fraction, "test", metric, *bounds, 300, 0 if lost else 60, note))
+    columns = [
+        "cohort",
+        "endpoint",
+        "arm",
+        "fraction",
+        "split",
+        "metric",
+        "estimate",
+        "lower",
+        "upper",
+        "n",
+        "events",
+        "note",
+    ]
+    return pd.DataFrame(rows, columns=columns).astype({"events": "Int64"})
+
+
+def flow() -> pd.DataFrame:
+    rows = [("source", "", 310, 300), ("excluded", "flat_lead", 10, 10), ("kept", "", 300, 290)]
+    rows += [
+        ("split", "train", 180, 170),
+        ("split", "val", 60, 60),
+        ("split", "test", 60, 60),
+        ("cmr", "sax", 280, 270),
+    ]
+    return pd.DataFrame(rows, columns=["step", "reason", "records", "persons"])
+
+
+def centres() -> tuple[pd.DataFrame, pooling.Pooled]:
+    rows = [("FAHZU", 0.85, 0.8, 0.89, 410), ("SAHZU", 0.93, 0.89, 0.95, 464), ("QPH", 0.84, 0.79, 0.88, 338)]
+    table = pd.DataFrame(rows, columns=["cohort", "estimate", "lower", "upper", "n"])
+    value, lower, upper = table[["estimate", "lower", "upper"]].to_numpy().T
+    return table, pooling.pool_on(SCALES["auc"], value, lower, upper)
+
+
+def curve() -> pd.DataFrame:
+    return utility.decision_curve(LABELS, RISKS["aligned"], np.linspace(0.02, 0.5, 20), np.arange(300), replicates=100)
+
+
+TRUTH = {name: RNG.normal(100, 10, 300) for name in phenotypes.HEADLINE}
+MADE = {name: value + RNG.normal(0, 10, 300) for name, value in TRUTH.items()}
+DRAWINGS: dict[str, Callable[[], Figure]] = {
+    "ecg": lambda: figures.ecg(RNG.normal(0, 100, (12, 2500)), 250, "One ECG"),
+    "flow": lambda: figures.stard(flow()),
+    "bars": lambda: figures.phenotype_bars(metrics()),
+    "auc": lambda: figures.auc_forest(metrics()),
+    "fractions": lambda: figures.label_fractions(metrics(), labelled=1400),
+    "learning": lambda: figures.learning_curves(
+        pd.DataFrame({"epoch": [1, 2, 3], "train": [3.0, 2, 1], "val": [3.0, 2, 2]})
+    ),
+    "roc": lambda: figures.roc(LABELS, RISKS),
+    "calibration": lambda: figures.calibration_plot(LABELS, RISKS),
+    "decision": lambda: figures.decision({"aligned": curve()}, 300),
+    "forest": lambda: figures.forest(*centres(), chance=0.5),
+    "scatter": lambda: figures.scatter(TRUTH, MADE),
+    "agreement": lambda: figures.bland_altman(MADE["lv_mass"], TRUTH["lv_mass"], "g"),
+    "retrieval": lambda: figures.retrieval({"ECG to CMR": RNG.integers(1, 100, 300)}, 300),
+    "strip": lambda: figures.cine_strip({"real": CINE, "generated": CINE}),
+}
+
+
+def words(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_every_figure_is_saved_with_provenance_and_the_same_bytes_again(name: str, tmp_path: Path) -> None:
+    saved = []
+    for run in ("a", "b"):
+        figure = DRAWINGS[name]()
+        paths = figures.save(figure, tmp_path / run / name, ORIGIN, (".png", ".svg"))
+        saved.append([path.read_bytes() for path in paths])
+        assert "UK Biobank · n = 300 · preset demo · protocol abcd1234" in words(figure)
+        assert "SIMULATED" in words(figure)
+    if name not in {"ecg", "scatter", "retrieval"}:  # these three draw new random numbers
+        assert saved[0] == saved[1]
+    with Image.open(io.BytesIO(saved[0][0])) as image:
+        assert image.info["dpi"][0] == pytest.approx(300, abs=1)
+
+
+def test_pdf_is_byte_stable(tmp_path: Path) -> None:
+    pdfs = [
+        figures.save(figures.stard(flow()), tmp_path / run, ORIGIN, (".pdf",))[0].read_bytes() for run in ("a", "b")
+    ]
+    assert pdfs[0] == pdfs[1]
+    assert b"CreationDate" not in pdfs[0]
+
+
+def test_real_data_is_not_marked_simulated(tmp_path: Path) -> None:
+    figure = figures.stard(flow())
+    figures.save(figure, tmp_path / "f", figures.Provenance("A hospital", 3), (".png",))
+    assert "SIMULATED" not in words(figure)
+
+
+def test_provenance_follows_the_protocol() -> None:
+    study = Study(Path(__file__).parents[1])
+    one = figures.Provenance.of(study, "ukb", 5)
+    assert one.simulated
+    assert one.cohort == "UK Biobank"
+    changed = study.protocol.model_copy(update={"seed": study.protocol.seed + 1})
+    study.protocol = changed
+    assert figures.Provenance.of(study, "ukb", 5).protocol != one.protocol
+
+
+def test_ecg_paper_is_life_size() -> None:
+    signal = np.zeros((12, 2500))
+    signal[1] = 1000.0  # lead II: 1 mV
+    figure = figures.ecg(signal, 250)
+    (axes,) = figure.axes
+    width_mm = axes.get_xlim()[1]
+    assert axes.get_position().width * figure.get_figwidth() * 25.4 == pytest.approx(width_mm)  # 1 unit = 1 mm
+    rhythm = max(axes.lines, key=lambda line: len(line.get_xdata()))
+    x, y = rhythm.get_data()
+    assert x[-1] - x[0] == pytest.approx(25 * 2499 / 250)
+    flat = min(axes.lines, key=lambda line: abs(np.mean(line.get_ydata()) - (np.mean(y) - 10)))
+    assert np.mean(y) - np.min(flat.get_ydata()) == pytest.approx(10, abs=0.01)
+
+
+def test_numbers_shown_are_those_given() -> None:
+    text = words(figures.forest(*centres()))
+    assert "0.85 (0.80–0.89)" in text
+    assert "k = 3" in text
+    assert "410" in text
+    text = words(figures.auc_forest(metrics()))
+    assert "not estimable: because there are no events" in text
+    assert "60 / 300" in text
+    text = words(figures.stard(flow()))
+    assert "flat_lead: 10 ECGs, 10 people" in text
+    assert "270 people" in text
+    r2 = (
+        1
+        - ((TRUTH["lv_mass"] - MADE["lv_mass"]) ** 2).sum() / ((TRUTH["lv_mass"] - TRUTH["lv_mass"].mean()) ** 2).sum()
+    )
+    assert f"R² {r2:.2f}" in words(figures.scatter(TRUTH, MADE))
+
+
+def test_treat_all_falls_with_the_threshold() -> None:
+    figure = figures.decision({"aligned": curve()}, 300)
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    t, p = np.linspace(0.02, 0.5, 20), LABELS.mean()
+    assert lines["treat all"] == pytest.approx(p - (1 - p) * t / (1 - t))
+
+
+def test_one_class_is_said_on_the_figure() -> None:
+    nobody = np.zeros(300, bool)
+    assert "no events" in words(figures.roc(nobody, RISKS))
+    assert "no events" in words(figures.calibration_plot(nobody, RISKS))
+
+
+def test_many_points_become_a_density() -> None:
+    x = RNG.normal(size=5000)
+    figure = figures.scatter({"lv_mass": x}, {"lv_mass": x})
+    assert figure.axes[0].collections[0].get_array().sum() == 5000
+
+
+def test_gif_moves_loops_and_says_simulated() -> None:
+    plain, marked = (figures.animate({"real": CINE, "made": CINE}, simulated=s) for s in (False, True))
+    with Image.open(io.BytesIO(marked)) as image:
+        assert image.n_frames == 8
+        assert image.info["loop"] == 0
+    assert plain != marked
+    assert marked == figures.animate({"real": CINE, "made": CINE}, simulated=True)
+
+
+def test_clear_words_for_missing_rows() -> None:
+    with pytest.raises(StudyError, match="no row has metric = psnr"):
+        figures.auc_forest(metrics(), metric="psnr")
+    with pytest.raises(StudyError, match="missing columns records"):
+        figures.stard(flow().drop(columns="records"))
+    with pytest.raises(StudyError, match="no cine"):
+        figures.animate({})
+    with pytest.raises(StudyError, match="neither column epoch nor step"):
+        figures.learning_curves(pd.DataFrame({"loss": [1.0]}))
+
+
+def test_style_does_not_leak() -> None:
+    before = mpl.rcParams["font.size"], mpl.rcParams["axes.spines.top"]
+    figures.stard(flow())
+    assert (mpl.rcParams["font.size"], mpl.rcParams["axes.spines.top"]) == before

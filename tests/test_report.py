@@ -1,0 +1,215 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cardionets import page, report, tables
+from cardionets.config import Study, StudyError
+from cardionets.figures.base import Provenance
+
+STUDY = Study(Path(__file__).parents[1])
+ORIGIN = Provenance("UK Biobank", 10, "demo", "abcd1234", True)
+
+
+def metrics() -> pd.DataFrame:
+    rows = []
+    for k, cohort in enumerate(("ukb", "fahzu", "sahzu", "qph")):
+        for arm, value in (("aligned", 0.71 + 0.03 * k), ("ridge", 0.6)):
+            rows.append((cohort, "cad", arm, 1.0, "test", "auc", value, value - 0.05, value + 0.05, 200, 30, ""))
+            rows.append(
+                (cohort, "lbbb", arm, 1.0, "test", "auc", np.nan, np.nan, np.nan, 200, 0, "not estimable: because")
+            )
+            rows.append(
+                (
+                    cohort,
+                    "all_phenotypes",
+                    arm,
+                    0.1,
+                    "test",
+                    "mean_r2",
+                    value / 2,
+                    value / 2 - 0.1,
+                    value / 2 + 0.1,
+                    190,
+                    None,
+                    "",
+                )
+            )
+        gap = ("test", "mean_r2_difference", -0.055, -0.081, -0.029, 190, None, "")
+        rows.append((cohort, "all_phenotypes", "ridge minus aligned", 0.1, *gap))
+    columns = [
+        "cohort",
+        "endpoint",
+        "arm",
+        "fraction",
+        "split",
+        "metric",
+        "estimate",
+        "lower",
+        "upper",
+        "n",
+        "events",
+        "note",
+    ]
+    return pd.DataFrame(rows, columns=columns).astype({"events": "Int64"})
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    """Two stages of one cohort with a figure, a table and a page, as the runner leaves them."""
+    for stage in ("prepare", "validate"):
+        folder = tmp_path / "reports" / "ukb" / stage
+        (folder / "figures").mkdir(parents=True)
+        (folder / "tables").mkdir()
+        Image.new("RGB", (2000, 100), "red").save(folder / "figures" / "flow.png")
+        pd.DataFrame({"step": ["<kept>"], "n": [12345]}).to_csv(folder / "tables" / "flow.csv", index=False)
+        (folder / f"{stage}.html").write_text("x")
+    return tmp_path / "reports"
+
+
+class Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.links += [found[k] or "" for k in ("href", "src") if k in found]
+        self.ids.add(found.get("id") or "")
+        if tag not in {"meta", "img", "br", "col", "link", "hr", "input"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def parse(path: Path) -> Links:
+    parser = Links()
+    parser.feed(path.read_text(encoding="utf-8"))
+    assert parser.open == []  # every element is closed
+    return parser
+
+
+def test_index_leads_to_everything_by_relative_links(reports: Path) -> None:
+    path = report.build_index(STUDY, reports)
+    links = [link for link in parse(path).links if not link.startswith("#")]
+    assert links
+    for link in links:
+        assert (path.parent / link).is_file()
+    for stage in ("prepare", "validate"):
+        assert f"ukb/{stage}/{stage}.html" in links
+        assert f"ukb/{stage}/tables/flow.csv" in links
+    assert "SIMULATED" in path.read_text()
+
+
+def test_study_page_is_self_contained_and_repeats_byte_for_byte(reports: Path) -> None:
+    path = report.build_study(STUDY, metrics(), reports)
+    parsed = parse(path)
+    assert all(link.startswith(("data:", "#")) for link in parsed.links)
+    assert {link[1:] for link in parsed.links if link.startswith("#")} <= parsed.ids
+    text = path.read_text()
+    assert not re.search(r"https?://(?!www\.w3\.org)", text)
+    assert "SIMULATED" in text
+    again = report.build_study(STUDY, metrics(), reports, reports / "again.html")
+    assert again.read_text() == text
+
+
+def test_every_number_in_words_comes_from_the_table(reports: Path) -> None:
+    table = metrics()
+    text = report.build_study(STUDY, table, reports).read_text()
+    assert "0.71 (0.66–0.76)" in text
+    assert "difference to ridge 0.055 (0.029–0.081)" in text  # turned round, so that it reads aligned minus ridge
+    assert "1 of 2 diseases were not estimable" in text
+    assert "12345" in text
+    assert "&lt;kept&gt;" in text
+    table.loc[table["estimate"] == 0.71, ["estimate", "lower", "upper"]] = [0.61, 0.55, 0.67]
+    changed = report.build_study(STUDY, table, reports).read_text()
+    assert "0.71 (0.66–0.76)" not in changed
+    assert "0.61 (0.55–0.67)" in changed
+
+
+def test_methods_follow_the_settings() -> None:
+    text = " ".join(report.methods_paragraphs(STUDY))
+    protocol = STUDY.protocol
+    for fact in (f"{protocol.statistics.bootstrap:,}", f"{protocol.split.test:.0%}", str(protocol.seed), "FAHZU"):
+        assert fact in text
+
+
+def test_only_external_cohorts_are_pooled(reports: Path) -> None:
+    section = report.pooled_section(STUDY, metrics(), "aligned", ["fahzu", "sahzu", "qph"])
+    assert len(section.pictures) == 1
+    assert any("fewer than 2 centres" in text for text in section.paragraphs)
+    assert "UK Biobank" not in section.paragraphs[0]
+
+
+def test_the_arm_is_not_chosen_by_its_result() -> None:
+    table = metrics()
+    table.loc[table["arm"] == "ridge", "estimate"] = 0.99
+    assert report.best_arm(table) == "aligned"
+    assert report.best_arm(table[table["arm"] == "ridge"]) == "ridge"
+
+
+def test_summary_and_results(tmp_path: Path) -> None:
+    (tmp_path / "results" / "ukb").mkdir(parents=True)
+    table = metrics()
+    table[table["cohort"] == "ukb"].to_csv(tmp_path / "results" / "ukb" / "metrics.csv", index=False)
+    read = report.read_results(tmp_path / "results")
+    assert len(read) == (table["cohort"] == "ukb").sum()
+    written = json.loads(report.write_summary(read, tmp_path / "metrics.json").read_text())
+    assert written == {"ukb": {"cad_auc": 0.71}}
+    with pytest.raises(StudyError, match="no metrics table"):
+        report.read_results(tmp_path / "nothing")
+    with pytest.raises(StudyError, match="no stage has run"):
+        report.build_index(STUDY, tmp_path / "nothing")
+
+
+def test_table_one_counts_means_missing_and_differences() -> None:
+    one = pd.DataFrame(
+        {
+            "sex": ["F", "M", None, "F"],
+            "age": [50.0, 60, 70, np.nan],
+            "cad": pd.array([True, False, None, False], "boolean"),
+        }
+    )
+    two = one.assign(age=[60.0, 70, 80, 90])
+    table = tables.table_one({"A": one, "B": two}, reference="A").set_index("characteristic")
+    assert table.loc["People", "A"] == "4"
+    assert table.loc["Female, n (%)", "A"] == "2 (66.7 %)"
+    assert table.loc["Age (years), mean (SD)", "A"] == "60.0 (10.0)"
+    assert table.loc["Age (years), mean (SD)", "missing"] == "1 / 0"
+    assert table.loc["Coronary artery disease, n (%)", "A"] == "1 (33.3 %)"  # unknown is missing, not absent
+    expected = (75 - 60) / np.sqrt((100 + np.var([60, 70, 80, 90], ddof=1)) / 2)
+    assert table.loc["Age (years), mean (SD)", "SMD B"] == pytest.approx(expected, abs=0.005)
+    with pytest.raises(StudyError, match="reference group"):
+        tables.table_one({"A": one}, reference="C")
+
+
+def test_tables_in_three_formats(tmp_path: Path) -> None:
+    wide = tables.metrics_wide(metrics(), "auc")
+    assert "0.710 (0.660–0.760)" in wide["aligned"].to_list()
+    paths = tables.save_table(wide, tmp_path / "auc", "AUC", ORIGIN)
+    assert [p.suffix for p in paths] == [".csv", ".html", ".tex"]
+    assert "SIMULATED" in paths[1].read_text()
+    tex = paths[2].read_text()
+    assert "SIMULATED" in tex
+    assert "0.710 (0.660--0.760)" in tex
+    assert tex.count(r"\\") == len(wide) + 1
+    assert pd.read_csv(paths[0]).shape == wide.shape
+    with pytest.raises(StudyError, match="no row has metric"):
+        tables.metrics_wide(metrics(), "auc", fraction=0.3)
+
+
+def test_wide_pictures_are_shrunk(tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 100), "blue").save(tmp_path / "wide.png")
+    picture = page.Picture.read(tmp_path / "wide.png", 'a "caption"')
+    (tmp_path / "small.png").write_bytes(picture.data)
+    with Image.open(tmp_path / "small.png") as image:
+        assert image.width == page.MAX_WIDTH
+    assert "&quot;caption&quot;" in picture.render()
