@@ -48,6 +48,15 @@ class Column:
             out[mine] = array[index[rows[mine] - (ends[number] - len(index))]]
         return out
 
+    def pick(self, rows: Rows) -> Column:
+        """The column of some of these rows, still without copying."""
+        ends = np.cumsum([len(i) for i in self.indices])
+        source = np.searchsorted(ends, rows, side="right")
+        if np.any(np.diff(source) < 0):
+            raise StudyError("training data: rows of several stores must be picked in ascending order.")
+        parts = [index[rows[source == n] - (ends[n] - len(index))] for n, index in enumerate(self.indices)]
+        return Column(self.arrays, tuple(parts))
+
 
 def column(array: Array, index: Rows | None = None) -> Column:
     """A column over one array, all rows or those of ``index``."""

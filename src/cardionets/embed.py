@@ -76,7 +76,7 @@ def load_align(study: Study) -> Aligner:
     """The aligned ECG encoder of ``weights/align``."""
     settings = study.block("align", AlignSettings)
     return _load(
-        study, "align", settings, Aligner(settings, ecg_settings(study).encoder, cmr_settings(study).encoder.dim)
+        study, "align", settings, Aligner(settings, ecg_settings(study).encoder, cmr_settings(study).encoder.features)
     )
 
 
@@ -106,7 +106,7 @@ def _embed_view(model: CmrMae, view: str, array: NDArray[Any], size: int) -> Flo
         model.encoders[view](torch.from_numpy(array[rows][..., cut, cut]).to(device)).float().cpu()
         for rows in track(list(_batches(len(array))), f"embed {view} cines")
     ]
-    empty = torch.zeros(0, model.settings.encoder.dim)
+    empty = torch.zeros(0, model.settings.encoder.features)
     return np.asarray(torch.cat([empty, *parts]).numpy())
 
 

@@ -58,8 +58,10 @@ def pretrain_cmr(study: Study, force: bool = False) -> pd.DataFrame:
     store = open_store(study, study.protocol.study.paired)
     part = {s: data.Table(**data.cine_columns(store, _pairs(store, s))) for s in ("train", "val")}
     torch.manual_seed(study.protocol.seed)
+    model = CmrMae(settings)
+    model.learn_wide(part["train"].take(_some(len(part["train"]), study.protocol.seed, 4_000)))
     about = {"cohorts": [study.protocol.study.paired], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
-    return _stage(study, "cmr_mae", settings, CmrMae(settings), part, cmr_mae_loss, about, force)
+    return _stage(study, "cmr_mae", settings, model, part, cmr_mae_loss, about, force)
 
 
 def align(study: Study, force: bool = False) -> pd.DataFrame:
@@ -71,7 +73,7 @@ def align(study: Study, force: bool = False) -> pd.DataFrame:
     components = _components(seen, pairs, settings)
     part = {s: _aligned_table(store, r, seen, c) for (s, r), c in zip(pairs.items(), components)}
     torch.manual_seed(study.protocol.seed)
-    model = Aligner(settings, ecg.encoder, cmr.encoder.dim).to(pick_device())
+    model = Aligner(settings, ecg.encoder, cmr.encoder.features).to(pick_device())
     model.encoder.load_state_dict(load_ecg(study).encoder.state_dict())
     model.start_from(_closed_form(model, store, pairs, components))
     about = {"cohorts": [study.protocol.study.paired], "pairs": len(part["train"]), "val_pairs": len(part["val"])}

@@ -31,6 +31,7 @@ class CmrSettings(Settings):
     depth: int = Field(gt=0)
     heads: int = Field(gt=0)
     mlp_ratio: float = Field(default=4.0, gt=0)
+    wide: int = Field(default=0, ge=0)  # fixed principal components of the coarse cine: shape and size, at no cost
 
     @model_validator(mode="after")
     def _fits(self) -> CmrSettings:
@@ -44,6 +45,11 @@ class CmrSettings(Settings):
     def side(self) -> int:
         """Patches along one edge."""
         return self.size // self.patch
+
+    @property
+    def features(self) -> int:
+        """Length of the embedding: the mean token, then the linear components."""
+        return self.dim + self.wide
 
 
 class CmrMaeSettings(Settings):
@@ -63,7 +69,7 @@ class CmrMaeSettings(Settings):
 
 
 class CmrEncoder(nn.Module):
-    """ViT over one view: (b, frame, H, W) uint8 -> tokens (b, n, dim) -> embedding (b, dim)."""
+    """ViT over one view: (b, frame, H, W) uint8 -> tokens (b, n, dim) -> embedding (b, features)."""
 
     def __init__(self, settings: CmrSettings) -> None:
         super().__init__()
@@ -74,6 +80,25 @@ class CmrEncoder(nn.Module):
         )
         self.trunk = Transformer(settings.dim, settings.depth, settings.heads, settings.mlp_ratio)
         self.apply(initialise)
+        if settings.wide:
+            coarse = (settings.frames // 2) * (settings.size // 2) ** 2
+            self.register_buffer("wide_mean", torch.zeros(coarse))
+            self.register_buffer("wide_directions", torch.zeros(coarse, settings.wide))
+
+    def coarse(self, cine: Tensor) -> Tensor:
+        """Scaled cine at half the resolution in time and space, (b, frame, H, W) -> (b, values)."""
+        return F.avg_pool3d(self.scaled(cine)[:, None], 2).flatten(1)
+
+    def learn_wide(self, cine: Tensor) -> None:
+        """Take the principal components of training cines (n, frame, H, W), each with SD 1."""
+        if not self.settings.wide:
+            return
+        x = torch.cat([self.coarse(part) for part in torch.split(cine, 256)])
+        mean = x.mean(0)
+        count = min(self.settings.wide, *x.shape)
+        _, power, directions = torch.svd_lowrank(x - mean, q=count, niter=4)
+        self.get_buffer("wide_mean").copy_(mean)
+        self.get_buffer("wide_directions")[:, :count] = directions / (power / len(x) ** 0.5).clamp_min(1e-6)
 
     @staticmethod
     def scaled(cine: Tensor) -> Tensor:
@@ -92,8 +117,13 @@ class CmrEncoder(nn.Module):
         return encoded
 
     def forward(self, cine: Tensor) -> Tensor:
-        """uint8 cine (b, frame, H, W) -> embedding (b, dim): the mean of all encoded tokens."""
-        return self.encode(self.scaled(cine)).mean(1)
+        """uint8 cine (b, frame, H, W) -> embedding (b, features): the mean token, then the linear components."""
+        token = self.encode(self.scaled(cine)).mean(1)
+        if not self.settings.wide:
+            return token
+        return torch.cat(
+            [token, (self.coarse(cine) - self.get_buffer("wide_mean")) @ self.get_buffer("wide_directions")], 1
+        )
 
 
 class CmrMae(nn.Module):
@@ -112,6 +142,14 @@ class CmrMae(nn.Module):
         self.project = nn.ModuleDict({view: nn.Linear(s.dim, settings.contrast_dim) for view in VIEWS})
         self.hidden = nn.Parameter(torch.zeros(narrow))
         self.register_buffer("decoder_position", sine_positions_2d(s.side, s.side, narrow), persistent=False)
+
+    def learn_wide(self, batch: Batch) -> None:
+        """Give each view its linear components from training cines."""
+        size = self.settings.encoder.size
+        for view in VIEWS:
+            encoder, margin = self.encoders[view], (batch[view].shape[-1] - size) // 2
+            assert isinstance(encoder, CmrEncoder)
+            encoder.learn_wide(batch[view][..., margin : margin + size, margin : margin + size])
 
     def view_loss(self, view: str, cine: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """Error of one view's hidden patches, and its projected embedding (b, contrast_dim)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cardionets.device import Draw
 from cardionets.models.ecg_mae import EcgEncoder, EcgSettings, augment, masked_error
+from cardionets.models.heads import LinearHead
 from cardionets.train import Batch
 
 Task = Literal["phenotypes", "diseases"]
@@ -44,6 +45,16 @@ class EcgNetwork(nn.Module):
         sd = (y - mean).square().nanmean(0).sqrt()
         self.get_buffer("mean").copy_(mean)  # NaN, and so the prediction, where nobody has a value
         self.get_buffer("sd").copy_(torch.where(sd > 1e-9 * (1 + mean.abs()), sd, 0.0))
+
+    @torch.no_grad()
+    def start_from(self, distil: nn.Linear, head: LinearHead) -> None:
+        """Begin at a frozen arm: the encoder's CMR components through that arm's own head (arXiv 2202.10054)."""
+        sd = self.get_buffer("sd")
+        weight = head.get_buffer("weight") / head.get_buffer("scale")[:, None]  # (components, k)
+        bias = head.get_buffer("bias") - head.get_buffer("centre") @ weight
+        safe = torch.where(sd > 0, sd, 1.0)
+        self.head.weight.copy_(((distil.weight.T @ weight) / safe).T.nan_to_num(0.0))
+        self.head.bias.copy_(((distil.bias @ weight + bias - self.get_buffer("mean")) / safe).nan_to_num(0.0))
 
     def raw(self, signal: Tensor, beat: Tensor) -> Tensor:
         """z-scores or logits (b, k)."""

@@ -1,0 +1,375 @@
+"""The arms of the comparison: what each may see, fitted on the same people at every fraction of labels.
+
+Frozen arms are linear heads on features; ``scratch`` and ``aligned_finetuned`` are networks. A teacher arm learns from
+the CMR: a ridge from CMR embeddings to phenotypes, fitted on the labelled people, labels every training person with a
+CMR, and the ECG learns from these. The rival on the median beat gets the same teacher, so that the gain of the
+representation shows by itself. Fractions are nested: whoever is labelled at 10 % is labelled at 25 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from cardionets import data, phenotypes, splits, train, weights
+from cardionets.config import Settings, Study, StudyError
+from cardionets.device import pick_device
+from cardionets.embed import config_of, ecg_settings, embed_ecgs, load_align
+from cardionets.features import Features
+from cardionets.models.ecg_mae import EcgSettings
+from cardionets.models.heads import Basis, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge
+from cardionets.models.supervised import EcgNetwork, Task, supervised_loss
+from cardionets.represent import origin
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: the features a linear head reads (none: a network), whether a CMR teacher helps, a line for reports."""
+
+    features: tuple[str, ...]
+    about: str
+    teacher: bool = False
+    tasks: tuple[Task, ...] = ("phenotypes", "diseases")
+    endpoints: tuple[str, ...] | None = None
+
+
+ONLY_PHENOTYPES: Final[tuple[Task, ...]] = ("phenotypes",)
+ARMS: Final[dict[str, Arm]] = {
+    "covariates": Arm(("covariates",), "age, sex, height and weight alone"),
+    "beat_ridge": Arm(("beat",), "linear model on the 12-lead median beat"),
+    "beat_ridge_teacher": Arm(("beat",), "the same, taught by CMR", True, ONLY_PHENOTYPES),
+    "rr_rule": Arm(("rr",), "variability of RR intervals alone", False, ("diseases",), ("atrial_fibrillation",)),
+    "scratch": Arm((), "ECG network trained on labels alone"),
+    "mae": Arm(("mae",), "ECG network pre-trained without CMR, frozen"),
+    "aligned": Arm(("aligned",), "ECG network aligned with CMR, frozen"),
+    "aligned_teacher": Arm(("aligned",), "aligned with CMR, frozen, and taught by CMR", True, ONLY_PHENOTYPES),
+    "aligned_finetuned": Arm((), "aligned with CMR, then trained on labels", False, ONLY_PHENOTYPES),
+    "aligned_covariates": Arm(("aligned", "covariates"), "aligned with CMR, plus age, sex, height and weight"),
+    "cmr": Arm(("cmr",), "the CMR images themselves: the ceiling with images", False, ONLY_PHENOTYPES),
+}
+
+
+class ArmSettings(Settings):
+    """Preset block ``heads``: closed-form heads, and the two networks trained on labels."""
+
+    heads: HeadSettings = HeadSettings()
+    scratch: train.TrainSettings
+    finetune: train.TrainSettings
+    stretch: float = Field(default=0.5, ge=0, le=1)  # epochs grow as fraction ** -stretch: few labels, more passes
+
+
+@dataclass
+class Fitted:
+    """Heads and networks by (arm, fraction), validation scores, and a sentence for everything left out."""
+
+    task: Task
+    endpoints: tuple[str, ...]
+    models: dict[tuple[str, float], nn.Module] = field(default_factory=dict)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    curves: list[pd.DataFrame] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class _People:
+    """Training and validation people of one or more cohorts, their features, labels and label fractions."""
+
+    def __init__(self, study: Study, cohorts: Sequence[str], task: Task, endpoints: Sequence[str]) -> None:
+        self.study, self.task, self.endpoints = study, task, tuple(endpoints)
+        self.sources = [Features(study, cohort) for cohort in cohorts]
+        self.rows = {split: [_people_of(s.records, split) for s in self.sources] for split in ("train", "val")}
+        for split, parts in self.rows.items():
+            if not sum(map(len, parts)):
+                raise StudyError(f"{task}: no {split} person in {', '.join(cohorts)}; check the split in params.yaml.")
+
+    def x(self, names: Sequence[str], split: str) -> Floats:
+        """Features (n, p) of one split's people."""
+        return np.concatenate([s.join(names, rows) for s, rows in zip(self.sources, self.rows[split])])
+
+    def blocks(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Block number of every feature."""
+        return self.sources[0].blocks(names)
+
+    def y(self, split: str) -> Doubles:
+        """Labels (n, k), NaN = unknown."""
+        take = data.targets if self.task == "phenotypes" else lambda r: data.labels(r, self.endpoints)
+        return np.concatenate([take(s.records.iloc[rows]) for s, rows in zip(self.sources, self.rows[split])])
+
+    def labelled(self, fraction: float) -> NDArray[np.bool_]:
+        """Training people whose labels are known at this fraction, (n,); nested by a hash of the person."""
+        salt = f"{self.study.protocol.split.salt}|labels"
+        names = [name for s, rows in zip(self.sources, self.rows["train"]) for name in s.records["person"].iloc[rows]]
+        chosen: NDArray[np.bool_] = np.array([splits.uniform(name, salt) for name in names]) < fraction
+        return chosen
+
+    def table(self, split: str, keep: NDArray[np.bool_] | None = None) -> data.Table:
+        """Signals and labels for a network."""
+        parts = [(s.store, s.records.iloc[rows]) for s, rows in zip(self.sources, self.rows[split])]
+        table, y = data.ecg_table(parts), self.y(split).astype(np.float32)
+        kept = np.arange(len(table)) if keep is None else np.flatnonzero(keep)
+        columns = {name: c.pick(kept) for name, c in table.columns.items()}
+        return data.Table(**columns, y=data.column(y, kept))
+
+
+def _people_of(records: pd.DataFrame, split: str) -> Rows:
+    """Row numbers of each person's first record in a split."""
+    first = ~records["person"].duplicated()
+    return np.flatnonzero(first & (records["split"] == split))
+
+
+def fit_phenotypes(study: Study, force: bool = False) -> pd.DataFrame:
+    """Fit every arm at every label fraction on the paired cohort; returns mean validation R2 per arm and fraction.
+
+    Writes ``weights/phenotypes``.
+    """
+    people = _People(study, [study.protocol.study.paired], "phenotypes", phenotypes.NAMES)
+    return _fit_all(study, people, study.protocol.endpoints.label_fractions, force)
+
+
+def fit_screening(study: Study, force: bool = False) -> pd.DataFrame:
+    """Fit the disease arms on both development cohorts at natural prevalence; returns validation log loss and AUC.
+
+    Writes ``weights/screening``.
+    """
+    cohorts = list(dict.fromkeys((study.protocol.study.paired, study.protocol.study.screening)))
+    people = _People(study, cohorts, "diseases", study.protocol.endpoints.diseases)
+    return _fit_all(study, people, (1.0,), force)
+
+
+def _fit_all(study: Study, people: _People, fractions: Sequence[float], force: bool) -> pd.DataFrame:
+    settings = study.block("heads", ArmSettings)
+    fitted = Fitted(people.task, people.endpoints)
+    bases: dict[tuple[str, ...], Basis] = {}
+    for fraction in sorted(fractions):
+        labelled = people.labelled(fraction)
+        for name, arm in ARMS.items():
+            if people.task not in arm.tasks:
+                continue
+            if arm.features:
+                _fit_head(fitted, people, name, fraction, labelled, settings.heads, bases)
+            else:
+                _fit_network(fitted, people, name, fraction, labelled, settings, force)
+        print(f"{people.task}: arms fitted with {fraction:.0%} of the labels ({labelled.sum():,} people)", flush=True)
+    _save(study, fitted, people, settings)
+    for note in dict.fromkeys(fitted.notes):
+        print(note, flush=True)
+    return summary(fitted)
+
+
+def _fit_head(
+    fitted: Fitted,
+    people: _People,
+    name: str,
+    fraction: float,
+    labelled: NDArray[np.bool_],
+    settings: HeadSettings,
+    bases: dict[tuple[str, ...], Basis],
+) -> None:
+    arm = ARMS[name]
+    x, x_val = people.x(arm.features, "train"), people.x(arm.features, "val")
+    y, y_val = people.y("train"), people.y("val")
+    if arm.endpoints:
+        y, y_val = (np.where(np.isin(people.endpoints, arm.endpoints), part, np.nan) for part in (y, y_val))
+    if arm.teacher:
+        y, keep = _taught(people, y, labelled, settings)
+    else:
+        keep = labelled & np.isfinite(x).any(1) & np.isfinite(y).any(1)
+    if not keep.any():
+        fitted.notes.append(f"{name} at {fraction:.0%}: no labelled person has its features; left out.")
+        return
+    whole = keep.all()
+    basis = bases.get(arm.features) if whole else None
+    basis = basis or Basis.of(x[keep], people.blocks(arm.features))
+    if whole:
+        bases[arm.features] = basis
+    solve = fit_ridge if people.task == "phenotypes" else fit_logistic
+    fit = solve(x[keep], y[keep], x_val, y_val, people.endpoints, settings, basis)
+    fitted.models[name, fraction] = fit.head
+    fitted.notes += [f"{fraction:.0%} of labels: {note}" for note in _mine(fit, arm)]
+    seen = np.isfinite(x_val).any(1)
+    _score(fitted, name, fraction, predict_head(fit.head, x_val[seen]), y_val[seen], fit.penalty)
+
+
+def _mine(fit: Fit, arm: Arm) -> list[str]:
+    """Sentences about endpoints the arm is meant to predict."""
+    return [n for n in fit.notes if arm.endpoints is None or n.split(":")[0] in arm.endpoints]
+
+
+def _taught(
+    people: _People, y: Doubles, labelled: NDArray[np.bool_], settings: HeadSettings
+) -> tuple[Doubles, NDArray[np.bool_]]:
+    """Labels of everybody with a CMR: the true ones where known and allowed, else what the CMR teacher reads off."""
+    cmr, cmr_val = people.x(("cmr",), "train"), people.x(("cmr",), "val")
+    imaged = np.asarray(np.isfinite(cmr).all(1))
+    learn = labelled & imaged
+    if not learn.any():
+        return np.where(labelled[:, None], y, np.nan), labelled
+    teacher = fit_ridge(cmr[learn], y[learn], cmr_val, people.y("val"), people.endpoints, settings)
+    taught = np.where(imaged[:, None], predict_head(teacher.head, cmr).astype(np.float64), np.nan)
+    return np.where(labelled[:, None] & np.isfinite(y), y, taught), labelled | imaged
+
+
+def predict_head(head: LinearHead, x: Floats) -> Floats:
+    """Predictions (n, k) of a linear head on host features (n, p)."""
+    with torch.inference_mode():
+        return np.asarray(head.cpu()(torch.from_numpy(np.asarray(x, np.float32))).numpy())
+
+
+def _fit_network(
+    fitted: Fitted,
+    people: _People,
+    name: str,
+    fraction: float,
+    labelled: NDArray[np.bool_],
+    settings: ArmSettings,
+    force: bool,
+) -> None:
+    study = people.study
+    keep: NDArray[np.bool_] = labelled & np.isfinite(people.y("train")).any(1)
+    if not keep.any():
+        fitted.notes.append(f"{name} at {fraction:.0%}: no labelled person; left out.")
+        return
+    budget = settings.scratch if name == "scratch" else settings.finetune
+    budget = budget.model_copy(update={"epochs": max(1, round(budget.epochs * fraction**-settings.stretch))})
+    model = _network(study, people, name, fraction, keep, fitted)
+    run = f"{name}_{people.task}_{round(100 * fraction)}"
+    folder = study.path("logs", run)
+    if force:
+        train.forget(folder)
+    part, val = people.table("train", keep), people.table("val")
+    identity = f"{run} {int(keep.sum())} {weights.read_card(study.path('weights', 'align')).sha256}"
+    history = train.fit(
+        model,
+        part,
+        supervised_loss,
+        budget,
+        name=run,
+        folder=folder,
+        seed=study.protocol.seed,
+        val=val,
+        identity=identity,
+    )
+    fitted.models[name, fraction] = model
+    fitted.curves.append(history.curve().assign(arm=name, fraction=fraction))
+    predicted = predict_network(model, people.sources)
+    chosen = np.concatenate([p[rows] for p, rows in zip(predicted, people.rows["val"])])
+    _score(fitted, name, fraction, chosen, people.y("val"), np.full(len(people.endpoints), np.nan))
+
+
+def _network(
+    study: Study, people: _People, name: str, fraction: float, keep: NDArray[np.bool_], fitted: Fitted
+) -> EcgNetwork:
+    """A fresh network, or the aligned encoder with the aligned arm's own head to start from."""
+    torch.manual_seed(study.protocol.seed)
+    model = EcgNetwork(ecg_settings(study).encoder, len(people.endpoints), people.task)
+    table = people.table("train", keep)
+    sample = table.take(np.arange(len(table)))
+    model.set_statistics(sample["y"], sample["beat"])
+    if name == "aligned_finetuned":
+        aligner, head = load_align(study).cpu(), fitted.models["aligned", fraction]
+        assert isinstance(head, LinearHead)
+        model.encoder.load_state_dict(aligner.encoder.state_dict())
+        model.start_from(aligner.distil, head)
+    return model.to(pick_device())
+
+
+def predict_network(model: EcgNetwork, sources: Sequence[Features]) -> list[Floats]:
+    """Predictions of every record of each source, (n, k)."""
+    model.to(pick_device()).eval()
+    return [embed_ecgs(model, s.store, model.encoder.settings.samples)[s.records["row"].to_numpy()] for s in sources]
+
+
+def _score(fitted: Fitted, name: str, fraction: float, predicted: Floats, y: Doubles, penalty: Doubles) -> None:
+    """Validation R2 (phenotypes) or log-loss skill against the prevalence (diseases) of every endpoint."""
+    for i, endpoint in enumerate(fitted.endpoints):
+        known = np.isfinite(y[:, i]) & np.isfinite(predicted[:, i])
+        value = _skill(predicted[known, i].astype(np.float64), y[known, i], fitted.task)
+        row = {"arm": name, "fraction": fraction, "endpoint": endpoint, "value": value, "penalty": penalty[i]}
+        fitted.scores.append(row)
+
+
+def _skill(predicted: Doubles, y: Doubles, task: Task) -> float:
+    """1 - loss / loss of the mean; NaN when the labels do not vary."""
+    if len(y) < 2 or y.std() == 0:
+        return float("nan")
+    if task == "phenotypes":
+        return float(1 - np.square(predicted - y).mean() / y.var())
+    p, share = np.clip(predicted, 1e-6, 1 - 1e-6), y.mean()
+    loss = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
+    return float(1 - loss / -(share * np.log(share) + (1 - share) * np.log(1 - share)))
+
+
+def summary(fitted: Fitted) -> pd.DataFrame:
+    """Mean validation score per arm (rows) and fraction (columns)."""
+    scores = pd.DataFrame(fitted.scores)
+    return scores.pivot_table(index="arm", columns="fraction", values="value", sort=False)
+
+
+def _save(study: Study, fitted: Fitted, people: _People, settings: ArmSettings) -> None:
+    name = "phenotypes" if fitted.task == "phenotypes" else "screening"
+    tensors = {
+        f"{arm}@{fraction:g}/{key}": value
+        for (arm, fraction), model in fitted.models.items()
+        for key, value in model.state_dict().items()
+    }
+    config = {
+        "task": fitted.task,
+        "endpoints": list(fitted.endpoints),
+        "arms": [f"{arm}@{fraction:g}" for arm, fraction in fitted.models],
+        "encoder": config_of(ecg_settings(study))["encoder"],
+    }
+    means = pd.DataFrame(fitted.scores).groupby(["arm", "fraction"], sort=False)["value"].mean().dropna().reset_index()
+    metrics = {f"{arm}@{fraction:g}": float(v) for arm, fraction, v in means.itertuples(index=False)}
+    counts = {split: int(sum(map(len, rows))) for split, rows in people.rows.items()}
+    about = {"cohorts": [s.cohort for s in people.sources], "people": counts, "notes": fitted.notes} | origin(study)
+    card = weights.Card(name=name, contract=weights.contract(study), config=config, data=about, metrics=metrics)
+    tables = {"validation": pd.DataFrame(fitted.scores), "log": pd.concat(fitted.curves or [pd.DataFrame()])}
+    weights.save(study.path("weights", name), tensors, card, tables)
+
+
+def load_arms(study: Study, name: str) -> Fitted:
+    """Heads and networks of ``weights/phenotypes`` or ``weights/screening``."""
+    tensors, card = weights.load(study.path("weights", name), weights.contract(study))
+    fitted = Fitted(card.config["task"], tuple(card.config["endpoints"]))
+    encoder = EcgSettings.model_validate(card.config["encoder"])
+    for key in card.config["arms"]:
+        arm, fraction = key.split("@")
+        state = {k.removeprefix(f"{key}/"): v for k, v in tensors.items() if k.startswith(f"{key}/")}
+        model = _shell(arm, state, fitted, encoder)
+        weights.fill(model, state, name)
+        fitted.models[arm, float(fraction)] = model.eval()
+    return fitted
+
+
+def _shell(arm: str, state: dict[str, Tensor], fitted: Fitted, encoder: EcgSettings) -> nn.Module:
+    if ARMS[arm].features:
+        features, targets = state["weight"].shape
+        return LinearHead(features, targets, fitted.task == "diseases")
+    return EcgNetwork(encoder, len(fitted.endpoints), fitted.task)
+
+
+def frames(fitted: Fitted, features: Features, rows: Rows, fractions: Sequence[float]) -> Iterator[pd.DataFrame]:
+    """Tidy predictions of each arm for the records at ``rows``, wide in endpoints: the predict stage melts them."""
+    for (name, fraction), model in fitted.models.items():
+        if fraction not in fractions:
+            continue
+        if isinstance(model, EcgNetwork):
+            values = predict_network(model, [features])[0][rows]
+        else:
+            assert isinstance(model, LinearHead)
+            x = features.join(ARMS[name].features, rows)
+            values = predict_head(model, x)
+            values[~np.isfinite(x).any(1)] = np.nan  # nothing seen, nothing said
+        wide = pd.DataFrame(values, columns=list(fitted.endpoints), index=rows)
+        yield wide.assign(arm=name, fraction=fraction)
