@@ -472,7 +472,8 @@ def test_header_fields_are_taken_without_the_parser_converting_them() -> None:
     data = pydicom.dcmread(io.BytesIO(raw))
     assert image.shape == (data.Rows, data.Columns) and image.time_ms == data.TriggerTime == 3.5
     assert image.series == data.SeriesInstanceUID and image.description == data.SeriesDescription
-    assert np.allclose(image.corner, data.ImagePositionPatient)
+    normal = np.cross(data.ImageOrientationPatient[:3], data.ImageOrientationPatient[3:])
+    assert abs(image.depth) == pytest.approx(abs(np.dot(normal, data.ImagePositionPatient)), abs=0.06)
 
 
 # ---- ACDC and M&Ms

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,7 +20,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.config import disable_value_validation
-from pydicom.datadict import tag_for_keyword
+from pydicom.tag import Tag
 
 from cardionets.cmr import AXES, MIN_FRAMES, VIEWS, Cine, middle_slice, plane
 from cardionets.cohorts.archive import files_in
@@ -55,7 +56,7 @@ WELCOME: Final = (
     "SeriesDate",
     "StudyDate",
 )
-TAGS: Final[dict[str, int]] = {keyword: tag_for_keyword(keyword) or 0 for keyword in (*NEEDED, *WELCOME)}
+TAGS: Final = {keyword: Tag(keyword) for keyword in (*NEEDED, *WELCOME)}
 DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 NOT_A_CINE: Final = re.compile(r"inlinevf|scout|localizer|loc\b|flow|tagging|lge|shmolli|t1map|t2map", re.IGNORECASE)
 NAMED: Final = {
@@ -67,6 +68,35 @@ NAMED: Final = {
 
 
 @dataclass(frozen=True)
+class _Plane:
+    """Directions (2, 3) of growing column and row, the normal that grows towards the apex, and the view they show."""
+
+    axes: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    view: str
+
+
+@lru_cache(maxsize=64)
+def _plane(text: str) -> _Plane:
+    """ImageOrientationPatient as a plane; the images of one scan share a few."""
+    axes = _numbers("ImageOrientationPatient", text, 6).reshape(2, 3)
+    if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-2):
+        raise StudyError("ImageOrientationPatient: the directions are not orthogonal unit vectors; mend the header.")
+    normal = np.cross(axes[0], axes[1])
+    towards_apex = float(normal @ np.cross(AXES["sax"][1], AXES["sax"][0]))
+    return _Plane(axes, normal if towards_apex >= 0 else -normal, plane(axes))
+
+
+@lru_cache(maxsize=64)
+def _named_view(description: str) -> str | None:
+    """The view that a series' description names: "" for no cine at all, None where it names none."""
+    if NOT_A_CINE.search(description):
+        return ""
+    named = [view for view, pattern in NAMED.items() if pattern.search(description)]
+    return named[0] if len(named) == 1 else None
+
+
+@dataclass(frozen=True)
 class _Image:
     """One file's header; its pixels stay undecoded in ``data`` until they are wanted."""
 
@@ -75,8 +105,8 @@ class _Image:
     series: str
     series_number: int
     description: str
-    axes: NDArray[np.float64]
-    corner: NDArray[np.float64]
+    plane: _Plane
+    depth: float
     spacing_mm: tuple[float, float]
     shape: tuple[int, int]
     time_ms: float | None
@@ -85,15 +115,8 @@ class _Image:
     @property
     def view(self) -> str:
         """Named by the description, else told by the plane."""
-        named = [view for view, pattern in NAMED.items() if pattern.search(self.description)]
-        return named[0] if len(named) == 1 else plane(self.axes)
-
-    @property
-    def depth(self) -> float:
-        """Position along the slice's normal, mm, growing from base to apex."""
-        normal = np.cross(self.axes[0], self.axes[1])
-        towards_apex = float(normal @ np.cross(AXES["sax"][1], AXES["sax"][0]))
-        return round(float(self.corner @ normal) * (1 if towards_apex >= 0 else -1), 1)
+        named = _named_view(self.description)
+        return self.plane.view if named is None else named
 
 
 def read_dicom_series(source: Path, view: str) -> Cine:
@@ -105,9 +128,9 @@ def read_dicom_series(source: Path, view: str) -> Cine:
     if view not in VIEWS:
         raise StudyError(f"{source.name}: view: {view!r} is unknown; use one of {', '.join(VIEWS)}.")
     images = [_header(name, raw) for name, raw in files_in(source) if _is_dicom(name, raw)]
-    wanted = [image for image in images if image.view == view and not NOT_A_CINE.search(image.description)]
+    wanted = [image for image in images if image.view == view]
     if not wanted:
-        found = sorted({f"{i.description or 'unnamed'} ({i.view})" for i in images}) or ["no DICOM image"]
+        found = sorted({f"{i.description or 'unnamed'} ({i.view or 'no cine'})" for i in images}) or ["no DICOM image"]
         raise StudyError(f"{source.name}: view: no {view} cine, only {', '.join(found)}; give the right series.")
     return _cine(_middle(source, wanted), source, view)
 
@@ -155,9 +178,9 @@ def _short(data: Any, keyword: str) -> int:
     return int.from_bytes(item.value[:2], order) if isinstance(item.value, bytes) else int(item.value)
 
 
-def _numbers(data: Any, keyword: str, count: int) -> NDArray[np.float64]:
+def _numbers(keyword: str, text: str, count: int) -> NDArray[np.float64]:
     """The decimal numbers of one element: (count,)."""
-    values = np.array([float(part) for part in _text(data, keyword).split("\\")], dtype=np.float64)
+    values = np.array([float(part) for part in text.split("\\")], dtype=np.float64)
     if len(values) != count or not np.isfinite(values).all():
         raise StudyError(f"{keyword}: {count} finite numbers expected, found {len(values)}; mend the header.")
     return values
@@ -169,17 +192,18 @@ def _fields(data: Any) -> dict[str, Any]:
         raise StudyError(f"{', '.join(missing)}: missing; export the original images with their geometry.")
     if int(_text(data, "NumberOfFrames") or 1) > 1 or _short(data, "SamplesPerPixel") > 1:
         raise StudyError("NumberOfFrames, SamplesPerPixel: multi-frame or colour; export single grey frames.")
-    axes = _numbers(data, "ImageOrientationPatient", 6).reshape(2, 3)
-    if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-2):
-        raise StudyError("ImageOrientationPatient: the directions are not orthogonal unit vectors; mend the header.")
+    where = _plane(_text(data, "ImageOrientationPatient"))
+    corner, spacing = (
+        _numbers(key, _text(data, key), n) for key, n in (("ImagePositionPatient", 3), ("PixelSpacing", 2))
+    )
     time = _text(data, "TriggerTime")
     return {
         "series": _text(data, "SeriesInstanceUID"),
         "series_number": int(_text(data, "SeriesNumber") or 0),
         "description": _text(data, "SeriesDescription"),
-        "axes": axes,
-        "corner": _numbers(data, "ImagePositionPatient", 3),
-        "spacing_mm": tuple(_numbers(data, "PixelSpacing", 2).tolist()),
+        "plane": where,
+        "depth": round(float(corner @ where.normal), 1),
+        "spacing_mm": tuple(spacing.tolist()),
         "shape": (_short(data, "Rows"), _short(data, "Columns")),
         "time_ms": float(time) if time else None,
         "number": int(_text(data, "InstanceNumber") or 0),
@@ -202,7 +226,7 @@ def _middle(source: Path, images: Sequence[_Image]) -> list[_Image]:
 
 
 def _cine(images: Sequence[_Image], source: Path, view: str) -> Cine:
-    if len({(i.shape, i.spacing_mm, i.axes.tobytes()) for i in images}) > 1:
+    if len({(i.shape, i.spacing_mm, i.plane.axes.tobytes()) for i in images}) > 1:
         raise StudyError(
             f"{source.name}: Rows, PixelSpacing, ImageOrientationPatient: differ within one series; split it."
         )
@@ -213,7 +237,7 @@ def _cine(images: Sequence[_Image], source: Path, view: str) -> Cine:
         spacing_mm=images[0].spacing_mm,
         times_ms=times,
         view=view,
-        axes=images[0].axes,
+        axes=images[0].plane.axes,
         rr_ms=_cycle(first),
         source=source.name,
         scanned=_day(first),
