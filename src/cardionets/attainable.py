@@ -38,7 +38,7 @@ def read_truth(study: Study, cohort: str) -> pd.DataFrame:
     path = study.path("data", "truth", f"{cohort}.parquet")
     if not study.cohort(cohort).simulated:
         raise StudyError(
-            f"cohorts.yaml: cohorts.{cohort}.simulated: the truth of real people is unknown; choose a simulated cohort."
+            f"cohorts.yaml: cohorts.{cohort}.simulated: real people's truth is unknown; choose another cohort."
         )
     if not path.is_file():
         raise StudyError(f"data/truth/{cohort}.parquet: the file is missing; write it with `make data`.")
