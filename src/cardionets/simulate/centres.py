@@ -44,7 +44,8 @@ class Centre:
 
     ``index`` keys the random streams and never changes. ``repeats``: mean number of further ECGs per person.
     ``cmr_days``: largest distance of CMR from the first ECG. ``id_range``: the centre's own identity numbers.
-    ``slices``: short-axis slices, the middle one mid-ventricular; ``turn``: how its scanner stores the canonical image.
+    ``median_beats``: its ECG files carry one beside the strips. ``slices``: short-axis slices, the middle one
+    mid-ventricular. ``turn``: how its scanner stores the canonical image.
     ``years``: first ECGs lie from 1 January of the first to 1 January of the second.
     """
 
@@ -67,6 +68,7 @@ class Centre:
     coded_share: float = 1.0
     withdrawn_share: float = 0.0
     repeats: float = 0.0
+    median_beats: bool = False
     subtypes: bool = False
     coding: Coding = field(default_factory=Coding)
 
@@ -176,6 +178,7 @@ _ALL: Final = (
         cmr_share=1.0,
         mask_share=0.15,
         withdrawn_share=0.003,
+        median_beats=True,
     ),
     Centre(
         name="mimic",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -206,12 +207,15 @@ def write_dicom_zip(
     """
     lines = ["filename,patientid,studyid,seriesid,series discription,date"]
     method = zipfile.ZIP_DEFLATED if level else zipfile.ZIP_STORED
-    with atomic_path(path) as aside, zipfile.ZipFile(aside, "w", method, compresslevel=level or None) as archive:
+    buffer = io.BytesIO()  # one write to disk instead of four per member
+    with zipfile.ZipFile(buffer, "w", method, compresslevel=level or None) as archive:
         for name, series, description, raw in dicom_files(stack, spacing_mm, step_mm, times_ms, view, scan):
             archive.writestr(_member(name, method), raw)
             study = uid(scan.person, scan.scanned.strftime("%Y%m%d"))
             lines.append(f"{name},{scan.person},{study},{series},{description},{scan.scanned:%Y-%m-%d}")
         archive.writestr(_member("manifest.csv", method), "\n".join(lines) + "\n")
+    with atomic_path(path) as aside:
+        aside.write_bytes(buffer.getbuffer())
 
 
 def _member(name: str, method: int) -> zipfile.ZipInfo:

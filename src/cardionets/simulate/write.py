@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+from cardionets.beats import median_beat, r_peaks
 from cardionets.config import Study, StudyError
-from cardionets.ecg import LEADS, STORED8
+from cardionets.ecg import LEADS, STORED8, RecordError
 from cardionets.files import atomic_path
 from cardionets.progress import clock, track
 from cardionets.simulate import ecg_files, faults
@@ -35,6 +36,9 @@ from cardionets.simulate.tables import write_tables
 SECONDS: Final = 10
 CHUNK: Final = 16
 """People per task: a few megabytes of signals."""
+
+BESIDE: Final = ("beats.py", "cmr.py", "diseases.py", "phenotypes.py")
+"""Sources outside this package whose numbers reach the files."""
 
 STAMP: Final = ".simulated.json"
 NOTICE: Final = "SIMULATED RECORDING of a person who does not exist"
@@ -93,13 +97,24 @@ def _write_ecgs(part: Part) -> None:
     for row, number, record, person in zip(counts, records.index.tolist(), _rows(records), people):
         spoiled = faults.spoil(row, record["fault"], stream(part.seed, centre.index, "faults", number))
         path = part.folder / centre.ecg_path(person["person"], record["record"])
-        write(path, spoiled[order], centre.device.rate_hz, centre.device.lsb_uv, names, _meta(record, person))
+        meta = _meta(record, person)
+        if centre.median_beats:
+            meta["beat"] = _beat(spoiled[order], centre.device.rate_hz)
+        write(path, spoiled[order], centre.device.rate_hz, centre.device.lsb_uv, names, meta)
         if record["fault"] == "truncated":
             faults.truncate(path.with_suffix(".dat") if path.suffix == ".hea" else path)
 
 
 def _streams(part: Part, purpose: str, numbers: list[int]) -> list[np.random.Generator]:
     return [stream(part.seed, part.centre.index, purpose, number) for number in numbers]
+
+
+def _beat(counts: faults.Counts, rate_hz: float) -> faults.Counts | None:
+    """Median beat (lead, B) in counts, as the recorder prints it; None where no beat is found."""
+    try:
+        return np.rint(median_beat(counts, r_peaks(counts, rate_hz), rate_hz)).astype(np.int32)
+    except RecordError:
+        return None
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -124,9 +139,9 @@ def _meta(record: dict[str, Any], person: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def simulator_version() -> str:
-    """SHA-256 over the sources of this package: any change of the simulator makes the written centres stale."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    """SHA-256 over the sources that decide the bytes: any change of the simulator makes the written centres stale."""
+    digest, here = hashlib.sha256(), Path(__file__).parent
+    for path in [*sorted(here.glob("*.py")), *(here.parent / name for name in BESIDE)]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
