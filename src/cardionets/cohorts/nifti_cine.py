@@ -19,6 +19,9 @@ from cardionets.cmr import AXES, LA, LV, MYO, RA, RV, TURNS, Cine, middle_slice,
 from cardionets.config import StudyError
 
 MAX_VOXELS: Final = 2**28
+TIME_BITS: Final = 0x38
+MILLISECONDS: Final = {8: 1000.0, 16: 1.0, 24: 0.001}
+"""The header's codes for s, ms and us."""
 LABELS: Final[dict[str, dict[int, int]]] = {
     "cardionets": {LV: LV, MYO: MYO, RV: RV, LA: LA, RA: RA},
     "acdc": {1: RV, 2: MYO, 3: LV},
@@ -120,8 +123,8 @@ def _directions(affine: NDArray[np.float64], header: Any, view: str) -> tuple[ND
 
 def _frame_step(header: Any, zoom: float) -> float | None:
     """Time between frames in ms by the header's unit; a number without a unit is s below 1 and ms from 5 on."""
-    unit = header.get_xyzt_units()[1]
-    factor = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}.get(unit, 1000.0 if zoom < 1 else 1.0)
+    unit = int(header["xyzt_units"]) & TIME_BITS
+    factor = MILLISECONDS.get(unit, 1000.0 if zoom < 1 else 1.0)
     step = zoom * factor
     return step if 5 <= step <= 300 else None
 
