@@ -36,4 +36,4 @@ book = Workbook("phenotypes")
 fitted = arms.fit_phenotypes(book.study, force)
 
 # %%
-book.table(fitted, "validation", "Mean R2 of validation people, per arm and fraction of labels", rows=60)
+book.table(fitted.reset_index(), "validation", "Mean R2 of validation people, per arm and fraction of labels", rows=60)

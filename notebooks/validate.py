@@ -24,7 +24,7 @@ arm = "aligned_teacher"
 # %%
 import pandas as pd
 
-from cardionets import arms, figures
+from cardionets import figures, operating
 from cardionets.evaluate import metrics
 from cardionets.workbook import Workbook
 
@@ -42,7 +42,7 @@ found = metrics.evaluate(
     records,
     book.study,
     cohort=cohort,
-    transferred=arms.load_thresholds(book.study),
+    transferred=operating.load(book.study),
     reference="covariates",
 )
 book.results(found, "metrics")

@@ -28,13 +28,13 @@ def predict(study: Study, cohort: str) -> pd.DataFrame:
     fractions = study.protocol.endpoints.label_fractions if home else (1.0,)
     fitted = [load_arms(study, name) for name in ("phenotypes", "screening")]
     wide = [part for f in fitted for part in frames(f, features, rows, fractions)]
-    tidy = _tidy(features.records, wide)
+    table = tidy(features.records, wide)
     with atomic_path(study.path("predictions", f"{cohort}.parquet")) as path:
-        tidy.to_parquet(path, index=False)
-    return tidy.groupby(["arm", "fraction"], observed=True)["record"].nunique().rename("records").reset_index()
+        table.to_parquet(path, index=False)
+    return table.groupby(["arm", "fraction"], observed=True)["record"].nunique().rename("records").reset_index()
 
 
-def _tidy(records: pd.DataFrame, wide: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def tidy(records: pd.DataFrame, wide: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Wide frames per arm -> one long frame; texts are categories, or eight million strings would fill the memory."""
     who = records[["record", "person", "split"]].astype("category")
     return pd.concat([_long(who, part) for part in wide], ignore_index=True).pipe(_as_categories)
@@ -51,5 +51,5 @@ def _long(who: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
     return long[list(COLUMNS)]
 
 
-def _as_categories(tidy: pd.DataFrame) -> pd.DataFrame:
-    return tidy.astype({"arm": "category", "endpoint": "category"})
+def _as_categories(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype({"arm": "category", "endpoint": "category"})
