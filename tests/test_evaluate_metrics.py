@@ -241,3 +241,15 @@ def test_an_empty_subgroup_has_a_reason() -> None:
     assert women["note"].str.contains("the subgroup has").all()
     both = table[(table["variable"] == "sex") & table["metric"].str.endswith("_p")]
     assert both["note"].str.contains("fewer than 2 subgroups").all()
+
+
+def test_arms_with_fewer_endpoints_are_compared_on_what_both_predict() -> None:
+    predictions, records = example(90, names=("lv_mass", "lv_ef"))
+    lost = (predictions["arm"] == "covariates") & (predictions["endpoint"] == "lv_ef")
+    table = evaluate(predictions[~lost], records, study())
+    both = [row(table, "lv_mass", arm, "r2")["estimate"] for arm in ARMS]
+    gap = row(table, ALL, "covariates minus aligned", "mean_r2_difference")
+    assert gap["estimate"] == pytest.approx(both[0] - both[1])
+    assert "mean of 1 of 2" in row(table, ALL, "covariates", "mean_r2")["note"]
+    no_cmr = records.assign(lv_mass=np.nan, lv_ef=np.nan)
+    assert not evaluate(predictions, no_cmr, study())["metric"].str.contains("r2").any()

@@ -114,26 +114,34 @@ def auc_difference(aucs: Floats, covariance: Floats, i: int, j: int, level: floa
     return wald(difference, se, level), two_sided_p(difference / se)
 
 
-def weighted_average_precision(
-    labels: Bools, scores: Floats, weights: Floats, prevalence: float | None = None
-) -> Floats:
-    """Average precision (b,) for each row of record weights (b, n); tied scores enter together.
-
-    ``prevalence`` reweights the classes to a stated share of events, such as 0.5 for 1:1 sets.
-    """
+def called_counts(labels: Bools, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """True and false positives (b, distinct scores) as the threshold falls, for each row of record weights (b, n)."""
     order = np.argsort(-scores, kind="stable")
     ranked, hit = scores[order], labels[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     w = weights[:, order]
-    true, shown = np.cumsum(w * hit, axis=1)[:, ends], np.cumsum(w, axis=1)[:, ends]  # (b, distinct scores)
-    false = shown - true
-    if prevalence is not None:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            false = false * (true[:, -1:] / false[:, -1:] * (1 - prevalence) / prevalence)
+    true, shown = np.cumsum(w * hit, axis=1)[:, ends], np.cumsum(w, axis=1)[:, ends]
+    return true, shown - true
+
+
+def average_precision(true: Floats, false: Floats, prevalence: float | None = None) -> Floats:
+    """Average precision (b,) from `called_counts`; tied scores enter together.
+
+    ``prevalence`` reweights the classes to a stated share of events, such as 0.5 for 1:1 sets.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
+        if prevalence is not None:
+            false = false * (true[:, -1:] / false[:, -1:] * (1 - prevalence) / prevalence)
         precision = np.where(true > 0, true / (true + false), 0.0)
         steps = np.diff(true, axis=1, prepend=0.0) / true[:, -1:]
     return np.asarray((steps * precision).sum(axis=1))
+
+
+def weighted_average_precision(
+    labels: Bools, scores: Floats, weights: Floats, prevalence: float | None = None
+) -> Floats:
+    """Average precision (b,) for each row of record weights (b, n)."""
+    return average_precision(*called_counts(labels, scores, weights), prevalence)
 
 
 def weighted_auc(labels: Bools, scores: Floats, weights: Floats) -> Floats:

@@ -17,7 +17,7 @@ from cardionets.evaluate import calibration
 from cardionets.evaluate import discrimination as dis
 from cardionets.evaluate.bootstrap import clustered_mean, person_codes, person_sums, weight_blocks
 from cardionets.evaluate.cube import Cube
-from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, percentile
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, not_estimable, percentile
 from cardionets.evaluate.rows import Rows, attempt
 
 BALANCED = 0.5  # prevalence of the 1:1 case-control sets of earlier publications
@@ -39,22 +39,28 @@ class Sample:
         return active, cls(cube.truth(endpoint)[mask] > 0.5, risks, cube.persons[mask])
 
 
-def precision_recall(
-    sample: Sample, risk: Floats, replicates: int, seed: int, level: float
-) -> tuple[Estimate, Estimate]:
-    """AUPRC at the natural prevalence and reweighted to 1:1, with person-cluster bootstraps stratified by outcome."""
+def precision_recall(sample: Sample, replicates: int, seed: int, level: float) -> list[tuple[Estimate, Estimate]]:
+    """AUPRC of each arm at the natural prevalence and reweighted to 1:1.
+
+    Person-cluster bootstrap stratified by outcome; all arms share the people drawn.
+    """
     dis.require_classes(sample.labels)
-    labels = sample.labels
     codes, people = person_codes(sample.persons)
-    diseased = person_sums(labels.astype(float), codes, people) > 0
+    diseased = person_sums(sample.labels.astype(float), codes, people) > 0
+    point = _average_precisions(sample, np.ones((1, len(codes)), np.float32))[..., 0]
+    blocks = weight_blocks(people, replicates, seed, diseased)
+    boot = np.concatenate([_average_precisions(sample, w.astype(np.float32)[:, codes]) for w in blocks], axis=-1)
+    found = [[percentile(float(v), b, level) for v, b in zip(*arm)] for arm in zip(point, boot)]
+    return [(natural, balanced) for natural, balanced in found]
 
-    def both(weights: Floats) -> Floats:
-        return np.stack([dis.weighted_average_precision(labels, risk, weights, p) for p in (None, BALANCED)])
 
-    point = both(np.ones((1, len(labels))))[:, 0]
-    blocks = [both(w[:, codes]) for w in weight_blocks(people, replicates, seed, diseased)]
-    boot = np.concatenate(blocks, axis=1)
-    return percentile(float(point[0]), boot[0], level), percentile(float(point[1]), boot[1], level)
+def _average_precisions(sample: Sample, weights: Floats) -> Floats:
+    """(arm k, natural and balanced 2, replicate b) for record weights (b, n)."""
+    found = []
+    for risk in sample.risks:
+        counts = dis.called_counts(sample.labels, risk, weights)
+        found.append([dis.average_precision(*counts, prevalence) for prevalence in (None, BALANCED)])
+    return np.array(found)
 
 
 def choose_thresholds(predictions: pd.DataFrame, records: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
@@ -93,13 +99,23 @@ class DiseaseMetrics:
         for endpoint in cube.diseases():
             for fraction, arms in cube.fractions().items():
                 active, sample = Sample.of(cube, endpoint, arms)
+                areas = self._areas(sample)
                 for k, arm in enumerate(active):
-                    self._add_arm(endpoint, cube.arms[arm][0], fraction, sample, sample.risks[k])
+                    self._add_arm(endpoint, cube.arms[arm][0], fraction, sample, k, areas[k])
                 self._add_pairs(endpoint, [cube.arms[a][0] for a in active], fraction, sample)
 
-    def _add_arm(self, endpoint: str, arm: str, fraction: float, sample: Sample, risk: Floats) -> None:
-        n, events = len(sample.labels), int(sample.labels.sum())
-        found = self._discrimination(sample, risk) | self._calibration(sample, risk)
+    def _areas(self, sample: Sample) -> list[tuple[Estimate, Estimate]]:
+        try:
+            return precision_recall(sample, self.statistics.bootstrap, self.seed, self.level)
+        except NotEstimableError as error:
+            return [(not_estimable(str(error)),) * 2] * len(sample.risks)
+
+    def _add_arm(
+        self, endpoint: str, arm: str, fraction: float, sample: Sample, k: int, areas: tuple[Estimate, Estimate]
+    ) -> None:
+        n, events, risk = len(sample.labels), int(sample.labels.sum()), sample.risks[k]
+        found = self._discrimination(sample, risk) | dict(zip(("auprc", "auprc_balanced"), areas))
+        found |= self._calibration(sample, risk)
         found |= self._operating(sample, risk, self.thresholds.get((arm, fraction, endpoint)))
         for metric, estimate in found.items():
             self.rows.add(endpoint, arm, fraction, metric, estimate, n, events)
@@ -111,12 +127,7 @@ class DiseaseMetrics:
                 raise NotEstimableError("the predictions are constant")
             return dis.auc(s.labels, risk, self.level, s.persons)
 
-        found = {"prevalence": attempt(lambda: dis.proportion(s.labels, s.persons, self.level)), "auc": attempt(auc)}
-        try:
-            natural, balanced = precision_recall(s, risk, self.statistics.bootstrap, self.seed, self.level)
-        except NotEstimableError as error:
-            natural = balanced = Estimate(float("nan"), note=f"not estimable: because {error}")
-        return found | {"auprc": natural, "auprc_balanced": balanced}
+        return {"prevalence": attempt(lambda: dis.proportion(s.labels, s.persons, self.level)), "auc": attempt(auc)}
 
     def _calibration(self, s: Sample, risk: Floats) -> dict[str, Estimate]:
         steps: dict[str, Callable[[], Estimate | float]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def not_estimable(reason: str) -> Estimate:
     return Estimate(float("nan"), note=f"not estimable: because {reason}")
 
 
+@cache
 def z_value(level: float) -> float:
     """Two-sided standard normal quantile, 1.96 for 0.95."""
     return float(norm.ppf(0.5 + level / 2))

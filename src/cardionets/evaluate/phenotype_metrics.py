@@ -35,10 +35,11 @@ def add_phenotypes(rows: Rows, cube: Cube, protocol: Protocol, reference: str | 
 
     All arms of a fraction are compared on the same records. Intervals are normal with the bootstrap's standard error on
     the scale where the metric is close to normal: log(1 - R2), Fisher z for r and CCC, log MAE. Differences of the
-    mean R2 are given for every pair of arms, per phenotype against ``reference`` only.
+    mean R2 are given for every pair of arms, per phenotype against ``reference`` only. A cohort in
+    which no phenotype was measured has no such rows.
     """
     names = cube.phenotypes()
-    if not names:
+    if not any(np.isfinite(cube.truth(name)).any() for name in names):
         return
     for fraction, arms in cube.fractions().items():
         _Fraction(rows, cube, protocol, names, fraction, arms).add(reference)
@@ -114,7 +115,8 @@ class _Fraction:
             self.rows.add(endpoint, arm, self.fraction, f"mean_{metric}", estimate, people)
 
     def _add_difference(self, first: str, second: str, endpoint: str, members: Floats) -> None:
-        (a, boot_a, _), (b, boot_b, _) = self._mean(first, "r2", members), self._mean(second, "r2", members)
+        both = members & np.isfinite(self.point[first]["r2"]) & np.isfinite(self.point[second]["r2"])
+        (a, boot_a, _), (b, boot_b, _) = self._mean(first, "r2", both), self._mean(second, "r2", both)
         gap = boot_a - boot_b
         value = a - b
         estimate = attempt(partial(_normal, value, gap, self.level))
