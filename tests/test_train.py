@@ -153,7 +153,7 @@ def test_it_stops_early_and_keeps_the_best_validated_weights(tmp_path: Path) -> 
     opposite.y *= -1
     model = network()
     history = fit(model, Rows(), loss, settings, name="toy", folder=tmp_path, seed=3, val=opposite)
-    assert history.epoch == history.best_epoch + 2 < 40
+    assert history.epoch == history.best_epoch + 2 < 40 and history.kept()["val_loss"] == history.best_loss
     assert torch.equal(weights(model), torch.cat([v.flatten() for k, v in _best(tmp_path)]))
     assert history.frame()["val_loss"].min() == history.best_loss
 
@@ -195,4 +195,4 @@ def test_saved_curves_carry_no_clock(tmp_path: Path) -> None:
     history = fit(network(), Rows(), loss, SETTINGS, name="toy", folder=tmp_path, seed=3)
     curve = history.curve()
     assert list(curve.columns) == ["epoch", "step", "lr", "loss", "rmse"]
-    assert curve["lr"].iloc[1:].is_monotonic_decreasing and len(curve) == SETTINGS.epochs
+    assert curve["lr"].iloc[2:].is_monotonic_decreasing and len(curve) == SETTINGS.epochs + 1

@@ -106,7 +106,7 @@ def _stage(
         identity=str(about),
     )
     if rank() == 0:
-        metrics = {k: v for k, v in history.rows[history.best_epoch - 1].items() if k.startswith("val_")}
+        metrics = {k: v for k, v in history.kept().items() if k.startswith("val_")}
         card = weights.Card(
             name=name,
             contract=weights.contract(study),

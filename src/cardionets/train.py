@@ -98,8 +98,12 @@ class History:
     best_loss: float = math.inf
 
     def frame(self) -> pd.DataFrame:
-        """One row per epoch: epoch, step, lr, losses, val_ losses, samples_per_second, loading share, seconds."""
+        """One row per epoch, the start as epoch 0: epoch, step, lr, losses, val_ losses and the clock columns."""
         return pd.DataFrame(self.rows)
+
+    def kept(self) -> dict[str, float]:
+        """The row of the epoch whose weights were kept."""
+        return next((row for row in self.rows if row["epoch"] == self.best_epoch), {})
 
     def curve(self) -> pd.DataFrame:
         """The learning curve without its clock columns, so that equal runs write equal bytes."""
@@ -183,6 +187,8 @@ class _Run:
     def finish(self) -> History:
         """Resume, train to the last epoch or until validation stops improving, and load the kept weights."""
         self._resume()
+        if not self.history.rows:
+            self._record({"epoch": 0, "step": 0, "lr": 0.0}, {})  # the start may be the best there is
         for epoch in range(self.first, self.settings.epochs):
             if self._stale():
                 break
