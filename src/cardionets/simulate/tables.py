@@ -30,7 +30,16 @@ def _readme(plan: Plan) -> str:
         f"SIMULATED DATA. Nobody in this folder exists. It imitates the file layout of {plan.centre.label} and\n"
         f"holds no recording, image or number of a real person.\n\n"
         f"Made by `python -m cardionets simulate`: {len(plan.people):,} simulated people, {len(plan.records):,} ECGs, "
-        f"seed {plan.seed}.\n"
+        f"seed {plan.seed}.\n{_about_masks(plan)}"
+    )
+
+
+def _about_masks(plan: Plan) -> str:
+    if not plan.people["mask"].any():
+        return ""
+    return (
+        f"masks/: true segmentations for {int(plan.people['mask'].sum()):,} of them: 0 background, 1 LV cavity, "
+        "2 LV myocardium, 3 RV cavity, 4 LA, 5 RA.\n"
     )
 
 
