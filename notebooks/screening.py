@@ -13,8 +13,8 @@
 #
 # **Question.** What does the encoder add to screening for disease, over age, sex and the beat itself?
 #
-# **Inputs.** `store/` of both development cohorts at natural prevalence; penalties and thresholds are chosen on validation
-# people.
+# **Inputs.** `store/` of both development cohorts at natural prevalence; penalties and thresholds are chosen on
+# validation people.
 #
 # **Outputs.** `weights/screening/`: one head per arm and disease, and its threshold.
 

@@ -68,7 +68,7 @@ if found["metric"].eq("mean_r2").any():
 # Intervals are DeLong's, clustered by person. A disease with too few cases is said to be not estimable.
 
 # %%
-aucs = found[found["metric"].isin(["auc", "auprc", "sensitivity_at_specificity", "oe"])]
+aucs = found[found["metric"].isin(["auc", "auprc", "sensitivity", "oe"])]
 aucs = aucs[["endpoint", "arm", "metric", "estimate", "lower", "upper", "n", "events", "note"]]
 book.table(aucs, "diseases", "Discrimination and calibration of screening", rows=40)
 

@@ -99,6 +99,8 @@ class DiseaseMetrics:
         for endpoint in cube.diseases():
             for fraction, arms in cube.fractions().items():
                 active, sample = Sample.of(cube, endpoint, arms)
+                if not active:
+                    continue
                 areas = self._areas(sample)
                 for k, arm in enumerate(active):
                     self._add_arm(endpoint, cube.arms[arm][0], fraction, sample, k, areas[k])
