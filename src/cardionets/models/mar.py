@@ -50,6 +50,8 @@ class MarSettings(Settings):
     head_draws: int = Field(
         default=4, gt=0
     )  # noise levels per hidden token and step: the head is cheap, the trunk is not
+    patch: tuple[int, int, int] = (1, 2, 2)  # frames, rows, columns of tokens drawn as one; published: (5, 2, 2)
+    groups: int = Field(default=5, gt=0)  # stretches of time that the ECG prefix tells apart
     min_mask: float = Field(default=0.7, gt=0, lt=1)  # least share of hidden tokens in training
     drop_condition: float = Field(default=0.1, ge=0, lt=1)  # share of rows that see no ECG, for guidance
     sample: SampleSettings

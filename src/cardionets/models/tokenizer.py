@@ -1,9 +1,10 @@
 """Cine tokenizer: a KL-regularised auto-encoder from one view's cine to a small grid of continuous tokens.
 
 A group of ``time_stride`` frames becomes the channels of one image, so that a token holds the motion of its place over
-the group (at demonstration size the whole cycle); convolutions then reduce the plane by ``plane_stride``. The stride
-(2, 8, 8) and the 16 channels of the published generator (arXiv 2505.03426) are the paper preset. KL regularisation:
-Kingma & Welling 2014 (arXiv 1312.6114), with the small weight of latent diffusion (arXiv 2112.10752).
+the group (at demonstration size the whole cycle). Each token starts as the principal components of its patch, which
+costs seconds; convolutions learn the rest. The stride (2, 8, 8) and the 16 channels of the published generator
+(arXiv 2505.03426) are the paper preset. KL regularisation: Kingma & Welling 2014 (arXiv 1312.6114), with the small
+weight of latent diffusion (arXiv 2112.10752).
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from cardionets.device import Draw
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.train import Batch, TrainSettings
 
-STEM = 4  # pixels per side that the first layer folds into channels
+STEM = 4  # pixels per side that the convolutions' first layer folds into channels
+FINE, COARSE, INSIDE = "v t i h j w k", "v t h w", "i j k"  # axes of tokens, of packed tokens, within one
+Patch = tuple[int, int, int]
+START_LOG_VARIANCE = -6.0  # of the tokens, whose means start with unit variance
 
 
 class TokenizerSettings(Settings):
@@ -94,14 +98,20 @@ class TimeMix(nn.Module):
 
 
 class ViewTokenizer(nn.Module):
-    """Encoder and decoder of one view."""
+    """Encoder and decoder of one view: principal components of the patches, corrected by convolutions.
+
+    The linear path is set by :meth:`learn`; the convolutions, which see beyond the patch, start at zero and are trained
+    together with it.
+    """
 
     def __init__(self, s: TokenizerSettings) -> None:
         super().__init__()
         self.settings = s
+        self.patch = s.time_stride * s.plane_stride**2  # values that one token stands for
+        self.to_token, self.to_patch = nn.Linear(self.patch, s.channels), nn.Linear(s.channels, self.patch)
         widths = [s.width * 2**level for level in range(s.levels + 1)]
         values = s.time_stride * STEM**2
-        down: list[nn.Module] = [nn.Conv2d(values, widths[0], 3, padding=1)]
+        down: list[nn.Module] = [nn.Conv2d(values, widths[0], 1)]
         up: list[nn.Module] = [nn.Conv2d(s.channels, widths[-1], 3, padding=1)]
         for here, deeper in zip(widths, [*widths[1:], None]):
             down += [Residual(here) for _ in range(s.blocks)]
@@ -111,8 +121,35 @@ class ViewTokenizer(nn.Module):
             up += [nn.ConvTranspose2d(here, finer, 2, stride=2)] if finer else []
         self.down, self.up = nn.Sequential(*down), nn.Sequential(*up)
         self.mix_in, self.mix_out = TimeMix(widths[-1]), TimeMix(s.channels)
-        self.to_latent = nn.Conv2d(widths[-1], 2 * s.channels, 1)
-        self.to_pixels = nn.Conv2d(widths[0], values, 3, padding=1)
+        self.to_latent = zeroed(nn.Conv2d(widths[-1], 2 * s.channels, 1))
+        self.to_pixels = zeroed(nn.Conv2d(widths[0], values, 1))
+        with torch.no_grad():
+            assert self.to_latent.bias is not None
+            self.to_latent.bias[s.channels :] = START_LOG_VARIANCE
+
+    def cut(self, x: Tensor) -> Tensor:
+        """Cine (b, frame, H, W) -> the patch of every token (b, n, values)."""
+        k, p = self.settings.time_stride, self.settings.plane_stride
+        return rearrange(x, "b (t k) (h p) (w q) -> b (t h w) (k p q)", k=k, p=p, q=p)
+
+    def join(self, patches: Tensor) -> Tensor:
+        """Inverse of :meth:`cut`."""
+        (_, h, w), k, p = self.settings.grid, self.settings.time_stride, self.settings.plane_stride
+        return rearrange(patches, "b (t h w) (k p q) -> b (t k) (h p) (w q)", h=h, w=w, k=k, p=p, q=p)
+
+    @torch.no_grad()
+    def learn(self, x: Tensor) -> None:
+        """Set the linear path to the whitened principal components of the patches of scaled cines (n, frame, H, W)."""
+        patches = self.cut(x).flatten(0, 1)
+        mean = patches.mean(0)
+        centred = patches - mean
+        power, directions = torch.linalg.eigh(centred.T @ centred / len(patches))
+        count = self.settings.channels
+        sd, basis = power[-count:].clamp_min(1e-8).sqrt(), directions[:, -count:]  # (c,), (values, c)
+        self.to_token.weight.copy_((basis / sd).T)
+        self.to_token.bias.copy_(-(mean @ basis) / sd)
+        self.to_patch.weight.copy_(basis * sd)
+        self.to_patch.bias.copy_(mean)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled cine (b, frame, H, W) -> mean and log variance of its tokens, each (b, n, channels)."""
@@ -120,16 +157,25 @@ class ViewTokenizer(nn.Module):
         folded = rearrange(x, "b (t k) (h p) (w q) -> (b t) (k p q) h w", t=t, p=STEM, q=STEM)
         features = rearrange(self.down(folded), "(b t) c h w -> b t c h w", t=t)
         latent = self.to_latent(self.mix_in(features).flatten(0, 1))
-        mean, log_variance = rearrange(latent, "(b t) c h w -> b (t h w) c", t=t).chunk(2, dim=-1)
-        return mean, log_variance.clamp(-12, 4)
+        correction, log_variance = rearrange(latent, "(b t) c h w -> b (t h w) c", t=t).chunk(2, dim=-1)
+        return self.to_token(self.cut(x)) + correction, log_variance.clamp(-12, 4)
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Tokens (b, n, channels) -> scaled cine (b, frame, H, W)."""
         t, h, w = self.settings.grid
         latent = self.mix_out(rearrange(tokens, "b (t h w) c -> b t c h w", t=t, h=h, w=w)).flatten(0, 1)
         pixels = self.to_pixels(self.up(latent))
-        cine: Tensor = rearrange(pixels, "(b t) (k p q) h w -> b (t k) (h p) (w q)", t=t, p=STEM, q=STEM)
+        correction = rearrange(pixels, "(b t) (k p q) h w -> b (t k) (h p) (w q)", t=t, p=STEM, q=STEM)
+        cine: Tensor = self.join(self.to_patch(tokens)) + correction
         return cine
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with weights and bias of zero, so that what it adds starts as nothing."""
+    assert layer.bias is not None
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Tokenizer(nn.Module):
@@ -146,6 +192,22 @@ class Tokenizer(nn.Module):
     def tokens_per_view(self) -> int:
         """Tokens of one cine."""
         return math.prod(self.settings.grid)
+
+    def pack(self, tokens: Tensor, patch: Patch) -> Tensor:
+        """Neighbouring tokens (b, 2 * n, c) of each view as one, (b, 2 * n / patch, c * patch)."""
+        sides = self._sides(patch)
+        packed: Tensor = rearrange(tokens, f"b ({FINE}) c -> b ({COARSE}) ({INSIDE} c)", v=len(VIEWS), **sides)
+        return packed
+
+    def unpack(self, packed: Tensor, patch: Patch) -> Tensor:
+        """Inverse of :meth:`pack`."""
+        sides = self._sides(patch)
+        tokens: Tensor = rearrange(packed, f"b ({COARSE}) ({INSIDE} c) -> b ({FINE}) c", v=len(VIEWS), **sides)
+        return tokens
+
+    def _sides(self, patch: Patch) -> dict[str, int]:
+        coarse = [side // part for side, part in zip(self.settings.grid, patch)]
+        return dict(zip("thw", coarse)) | dict(zip("ijk", patch))
 
     @staticmethod
     def scaled(cine: Tensor) -> Tensor:
@@ -182,6 +244,11 @@ class Tokenizer(nn.Module):
             raw = part * self.get_buffer("scale")[number] + self.get_buffer("shift")[number]
             cines[view] = self.to_uint8(self.view(view).decode(raw))
         return cines
+
+    def learn(self, cines: dict[str, Tensor]) -> None:
+        """Start from the principal components of these (training) uint8 cines (n, frame, H, W) of both views."""
+        for view in VIEWS:
+            self.view(view).learn(self.scaled(cines[view]))
 
     @torch.no_grad()
     def set_scale(self, cines: dict[str, Tensor]) -> None:

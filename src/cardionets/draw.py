@@ -1,0 +1,257 @@
+"""Draw the cines of a cohort from its ECGs, whether or not it has CMR, and export them.
+
+``predictions/<cohort>_cines/`` holds ``sax.npy`` and ``4ch.npy`` (uint8, one drawn cine per record), ``index.parquet``
+(record, person, split, row) and ``cines.json``; with several samples also their mean and spread. Patient-level: it
+stays here. A record's random numbers come from its pseudonym, so that its cine does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cardionets import weights
+from cardionets.config import Study, StudyError
+from cardionets.device import pick_device
+from cardionets.embed import open_store
+from cardionets.figures.cine import animate
+from cardionets.files import atomic_path
+from cardionets.generator import EcgReader, Generator, load_generator, load_tokenizer
+from cardionets.models.cmr_mae import VIEWS
+from cardionets.models.mar import SampleSettings
+from cardionets.models.tokenizer import Tokenizer
+from cardionets.progress import track
+from cardionets.store import Store
+
+BLOCK: Final = 64  # records drawn at once; a killed run continues with the first block that is missing
+META: Final = "cines.json"
+Cine = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Drawn cines of a cohort: ``index`` (record, person, split, row) and memory-mapped arrays by name."""
+
+    index: pd.DataFrame
+    arrays: Mapping[str, Cine]
+    samples: int
+
+    @classmethod
+    def open(cls, study: Study, cohort: str) -> Drawn:
+        """Open ``predictions/<cohort>_cines``. Raises StudyError when it has not been drawn."""
+        folder = folder_of(study, cohort)
+        try:
+            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+            arrays = {name: np.load(folder / f"{name}.npy", "r", allow_pickle=False) for name in meta["arrays"]}
+            return cls(pd.read_parquet(folder / "index.parquet"), arrays, meta["samples"])
+        except (OSError, ValueError, KeyError):
+            text = f"predictions/{folder.name}: missing or cut short"
+            raise StudyError(f"{text}; run `dvc repro images@{cohort}`.") from None
+
+
+def folder_of(study: Study, cohort: str) -> Path:
+    """Where the drawn cines of a cohort lie."""
+    return study.path("predictions", f"{cohort}_cines")
+
+
+def generate(study: Study, cohort: str, samples: int = 1, everybody: bool = False) -> Path:
+    """Draw the cines of every record that no model was fitted on, or of ``everybody``; returns their folder.
+
+    With ``samples`` > 1 the folder also holds the mean and the pixelwise SD of that many cines per record. Work that is
+    already there for the same weights, records and settings is kept. Raises StudyError when ``samples`` is below 1.
+    """
+    if samples < 1:
+        raise StudyError(f"generate: samples: {samples} makes no cine; give 1 or more.")
+    store = open_store(study, cohort)
+    artist = Artist(study)
+    wanted = np.ones(len(store.records), bool) if everybody else (store.records["split"] != "train").to_numpy()
+    records = store.records[wanted].reset_index(drop=True)
+    target, job = folder_of(study, cohort), _Job(store, records, samples)
+    key = job.key(artist.key)
+    if _finished(target, key):
+        return target
+    aside = target.with_name(f".{target.name}.work")
+    _draw_blocks(artist, job, aside, key)
+    _publish(job, aside, target, key)
+    return target
+
+
+class Artist:
+    """Everything that draws: ECG reader, generator and tokenizer of a study."""
+
+    def __init__(self, study: Study) -> None:
+        self.reader, self.tokenizer, self.generator = EcgReader(study), load_tokenizer(study), load_generator(study)
+        self.seed, self.how = study.protocol.seed, self.generator.mar.settings.sample
+        cards = [weights.read_card(study.path("weights", name)).sha256 for name in ("align", "tokenizer", "generator")]
+        self.key = [*cards, self.how.model_dump(mode="json"), self.seed]
+
+    def draw(self, store: Store, records: pd.DataFrame, sample: int = 0) -> dict[str, Tensor]:
+        """uint8 cines (b, frame, H, W) of both views from the ECGs of these records."""
+        ecg, _ = self.reader.read(store, records["row"].to_numpy(np.int64))
+        return self.draw_from(torch.from_numpy(ecg), list(records["record"]), sample)
+
+    def draw_from(self, ecg: Tensor, names: list[str], sample: int = 0) -> dict[str, Tensor]:
+        """Cines of both views from ECG tokens (b, m, e); ``names`` (b) and ``sample`` fix the random numbers."""
+        noise, order = starts(self.generator, names, self.seed, sample)
+        return decode(self.tokenizer, self.generator, sample_tokens(self.generator, ecg, noise, order, self.how))
+
+
+def sample_tokens(model: Generator, ecg: Tensor, noise: Tensor, order: Tensor, how: SampleSettings) -> Tensor:
+    """Packed cine tokens (b, n, c) from ECG tokens (b, m, e)."""
+    device = pick_device()
+    return model.mar.sample(model.condition(ecg.to(device)), noise.to(device), order.to(device), how)
+
+
+def decode(tokenizer: Tokenizer, model: Generator, tokens: Tensor) -> dict[str, Tensor]:
+    """Packed tokens (b, n, c) -> uint8 cines (b, frame, H, W) of both views."""
+    return tokenizer.decode(tokenizer.unpack(tokens, model.mar.settings.patch))
+
+
+def starts(model: Generator, names: list[str], seed: int, sample: int) -> tuple[Tensor, Tensor]:
+    """Starting noise (b, n, c) and order of revealing (b, n), a function of seed, record name and sample alone."""
+    noise, order = [], []
+    for name in names:
+        digest = hashlib.sha256(f"{seed} {name} {sample}".encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:16], "big"))
+        noise.append(rng.standard_normal((model.mar.tokens, model.mar.channels), np.float32))
+        order.append(rng.permutation(model.mar.tokens))
+    return torch.from_numpy(np.stack(noise)), torch.from_numpy(np.stack(order))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Records to draw and what is kept of each."""
+
+    store: Store
+    records: pd.DataFrame
+    samples: int
+
+    @property
+    def arrays(self) -> list[str]:
+        kinds = [""] if self.samples == 1 else ["", "_mean", "_spread"]
+        return [f"{view}{kind}" for view in VIEWS for kind in kinds]
+
+    def key(self, weights_key: list[Any]) -> str:
+        stamp = (self.store.path / "store.json").read_text(encoding="utf-8")
+        names = hashlib.sha256("\n".join(self.records["record"]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([weights_key, stamp, names, self.samples]).encode()).hexdigest()
+
+    def blocks(self) -> Iterator[slice]:
+        for start in range(0, len(self.records), BLOCK):
+            yield slice(start, min(start + BLOCK, len(self.records)))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _finished(folder: Path, key: str) -> bool:
+    return _read_json(folder / META).get("key") == key
+
+
+def _draw_blocks(artist: Artist, job: _Job, aside: Path, key: str) -> None:
+    """Fill the arrays in ``aside``, block by block, after those that ``state.json`` says are done."""
+    aside.mkdir(parents=True, exist_ok=True)
+    state = _read_json(aside / "state.json")
+    grid = job.store.grid
+    shape = (len(job.records), grid.frames, grid.size, grid.size)
+    resumed = state.get("key") == key and all((aside / f"{name}.npy").is_file() for name in job.arrays)
+    if not resumed:
+        (aside / "state.json").unlink(missing_ok=True)
+    mode: Any = "r+" if resumed else "w+"
+    arrays = {
+        name: np.lib.format.open_memmap(aside / f"{name}.npy", mode, None if resumed else np.uint8, shape)
+        for name in (job.arrays if len(job.records) else [])
+    }
+    done = int(state.get("done", 0)) if resumed else 0
+    for number, rows in enumerate(track(list(job.blocks()), f"draw {job.store.path.name}")):
+        if number < done:
+            continue
+        for name, values in _draw_block(artist, job, job.records.iloc[rows]).items():
+            arrays[name][rows] = values
+            arrays[name].flush()
+        with atomic_path(aside / "state.json") as path:
+            path.write_text(json.dumps({"key": key, "done": number + 1}), encoding="utf-8")
+
+
+def _draw_block(artist: Artist, job: _Job, records: pd.DataFrame) -> dict[str, Cine]:
+    ecg, _ = artist.reader.read(job.store, records["row"].to_numpy(np.int64))
+    tokens, names = torch.from_numpy(ecg), list(records["record"])
+    first = artist.draw_from(tokens, names)
+    out = {view: cine.cpu().numpy() for view, cine in first.items()}
+    if job.samples == 1:
+        return out
+    sums = {view: [cine.double(), cine.double().square()] for view, cine in first.items()}
+    for sample in range(1, job.samples):
+        for view, cine in artist.draw_from(tokens, names, sample).items():
+            sums[view] = [sums[view][0] + cine, sums[view][1] + cine.double().square()]
+    for view, (total, squares) in sums.items():
+        mean = total / job.samples
+        spread = (squares / job.samples - mean.square()).clamp_min(0).sqrt()
+        out[f"{view}_mean"], out[f"{view}_spread"] = (x.round().to(torch.uint8).cpu().numpy() for x in (mean, spread))
+    return out
+
+
+def _publish(job: _Job, aside: Path, target: Path, key: str) -> None:
+    """Give the finished folder its name, index and description."""
+    names = job.arrays if len(job.records) else []
+    index = job.records[["record", "person", "split"]].assign(row=np.arange(len(job.records)))
+    grid = job.store.grid
+    meta = {"key": key, "samples": job.samples, "arrays": names, "grid": grid.model_dump()}
+    meta["simulated"] = bool(job.store.meta.get("simulated", False))
+    with atomic_path(target) as final:
+        final.mkdir()
+        index.to_parquet(final / "index.parquet", index=False)
+        for name in names:
+            (aside / f"{name}.npy").rename(final / f"{name}.npy")
+        (final / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (aside / "state.json").unlink(missing_ok=True)
+    aside.rmdir()
+
+
+def export(study: Study, cohort: str, record: str, folder: Path) -> list[Path]:
+    """Write a record's drawn cines as NIfTI (x, y, slice, phase; mm and ms) and GIF; returns the files.
+
+    The time step is one RR interval of the record's heart rate divided by the frames. Raises StudyError when the record
+    was not drawn.
+    """
+    drawn, store = Drawn.open(study, cohort), open_store(study, cohort)
+    found = drawn.index.loc[drawn.index["record"] == record, "row"]
+    if found.empty:
+        raise StudyError(f"predictions/{cohort}_cines: record {record!r} was not drawn; see its index.parquet.")
+    rate = float(store.records.loc[store.records["record"] == record, "rate_bpm"].iloc[0])
+    beat_ms = 60_000 / rate if rate > 0 else 1000.0
+    cines = {view: np.asarray(drawn.arrays[view][int(found.iloc[0])]) for view in VIEWS}
+    folder.mkdir(parents=True, exist_ok=True)
+    simulated = bool(store.meta.get("simulated", False))
+    paths = [_write_nifti(folder / f"{record}_{view}.nii.gz", c, store, beat_ms) for view, c in cines.items()]
+    gif = folder / f"{record}.gif"
+    with atomic_path(gif) as aside:
+        aside.write_bytes(animate(cines, beat_ms / 1000, simulated=simulated))
+    return [*paths, gif]
+
+
+def _write_nifti(path: Path, cine: Cine, store: Store, beat_ms: float) -> Path:
+    spacing = store.grid.spacing_mm
+    image = nib.Nifti1Image(np.ascontiguousarray(cine.transpose(2, 1, 0)[:, :, None]), np.diag([spacing] * 3 + [1.0]))
+    image.header.set_xyzt_units("mm", "msec")
+    image.header.set_zooms((spacing, spacing, spacing, beat_ms / len(cine)))
+    image.header["descrip"] = b"drawn from an ECG; not an acquired image"
+    with atomic_path(path) as aside:
+        aside.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
+    return path

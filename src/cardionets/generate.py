@@ -1,0 +1,284 @@
+"""Training stages of the cine: tokenizer, segmenter, generator.
+
+Each stage reads the paired cohort's training and validation people, writes ``weights/<model>/`` and returns its
+learning curve. Validation people choose the epoch; test people are not touched. Several processes:
+``torchrun --nproc_per_node=4 -m cardionets.generate train_tokenizer``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cardionets import data, train, weights
+from cardionets.config import Settings, Study, StudyError
+from cardionets.device import pick_device, processes, rank
+from cardionets.embed import config_of, open_store
+from cardionets.evaluate.images import psnr
+from cardionets.generator import (
+    EcgReader,
+    Floats,
+    Generator,
+    load_tokenizer,
+    made_with,
+    sizes,
+    spread_of,
+    tokenizer_settings,
+)
+from cardionets.measure import measure_two_views
+from cardionets.models.cmr_mae import VIEWS
+from cardionets.models.heads import HeadSettings, fit_ridge
+from cardionets.models.mar import MarSettings, mar_loss
+from cardionets.models.segment import MEASURED, Segmenter, SegmentSettings, dice, segment_loss
+from cardionets.models.tokenizer import Patch, Tokenizer, tokenizer_loss
+from cardionets.represent import origin
+from cardionets.store import Store
+
+BLOCK = 64  # cines encoded or decoded at once
+LEARN_CINES = 600  # enough for the principal components of patches
+MASKS: Mapping[str, str] = {"sax": "sax_mask_row", "4ch": "lax_mask_row"}
+
+Cines = Mapping[str, NDArray[np.uint8]]
+
+
+def train_tokenizer(study: Study, force: bool = False) -> pd.DataFrame:
+    """Train the tokenizer on the cines of training people; returns the learning curve."""
+    settings, store = tokenizer_settings(study), open_store(study, study.protocol.study.paired)
+    pairs = {s: pairs_of(store, s) for s in ("train", "val")}
+    part = {s: data.Table(**data.cine_columns(store, records)) for s, records in pairs.items()}
+    torch.manual_seed(study.protocol.seed)
+    model = Tokenizer(settings)
+    sample = part["train"].take(_some(len(part["train"]), study.protocol.seed))
+    model.learn(sample)
+    about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
+    history = _fit(study, "tokenizer", model, part, tokenizer_loss, settings.train, about, force)
+    model.set_scale({view: cine.to(pick_device()) for view, cine in sample.items()})
+    _save(study, "tokenizer", settings, model, history, about, reconstruction_quality(model, store, pairs["val"]))
+    return history.curve()
+
+
+def train_segmenter(study: Study, force: bool = False) -> pd.DataFrame:
+    """Train the segmentation network on development people's masks and fit its line on their reconstructions.
+
+    Raises StudyError when no training person has masks of both views.
+    """
+    settings, store = study.block("segmenter", SegmentSettings), open_store(study, study.protocol.study.paired)
+    tokenizer = load_tokenizer(study)
+    pairs = {s: _with_masks(store, s) for s in ("train", "val")}
+    part = {s: _mask_table(tokenizer, store, records) for s, records in pairs.items()}
+    torch.manual_seed(study.protocol.seed)
+    model = Segmenter(settings, study.grid)
+    about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
+    about |= made_with(study, ("tokenizer",))
+    history = _fit(study, "segmenter", model, part, segment_loss, settings.train, about, force)
+    fit_line(model, tokenizer, store, pairs_of(store, "val"))
+    _save(study, "segmenter", settings, model, history, about, _overlap(model, part["val"]))
+    return history.curve()
+
+
+def train_generator(study: Study, force: bool = False) -> pd.DataFrame:
+    """Train the generator on tokens and ECGs of training people, and fit its comparisons; returns the curve."""
+    settings, store = study.block("generator", MarSettings), open_store(study, study.protocol.study.paired)
+    tokenizer, reader = load_tokenizer(study), EcgReader(study)
+    torch.manual_seed(study.protocol.seed)
+    model = Generator(settings, sizes(study), (study.grid.frames, study.grid.size, study.grid.size))
+    pairs = {s: pairs_of(store, s) for s in ("train", "val")}
+    ecg = {s: reader.read(store, records["row"].to_numpy(np.int64)) for s, records in pairs.items()}
+    tokens = {s: encode(tokenizer, store, records, settings.patch) for s, records in pairs.items()}
+    _compare(model, store, pairs["train"], ecg, tokens)
+    part = {s: _token_table(model, ecg[s][0], tokens[s]) for s in pairs}
+    about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
+    about |= made_with(study, ("tokenizer", "align"))
+    history = _fit(study, "generator", model.mar, part, mar_loss, settings.train, about, force)
+    _save(study, "generator", settings, model, history, about, {})
+    return history.curve()
+
+
+def _fit(
+    study: Study,
+    name: str,
+    model: nn.Module,
+    part: Mapping[str, data.Table],
+    loss: train.Loss,
+    budget: train.TrainSettings,
+    about: Mapping[str, Any],
+    force: bool,
+) -> train.History:
+    folder = study.path("logs", name)
+    if force:
+        train.forget(folder)
+    seed, identity = study.protocol.seed, str(about)
+    kwargs: dict[str, Any] = {"name": name, "folder": folder, "seed": seed, "val": part["val"], "identity": identity}
+    return train.fit(model, part["train"], loss, budget, **kwargs)
+
+
+def _save(
+    study: Study,
+    name: str,
+    settings: Settings,
+    model: nn.Module,
+    history: train.History,
+    about: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> None:
+    """Write ``weights/<name>/`` and drop the checkpoint."""
+    if rank():
+        return
+    losses = {k: v for k, v in history.kept().items() if k.startswith("val_")}
+    card = weights.Card(
+        name=name,
+        contract=weights.contract(study),
+        config=config_of(settings),
+        data=dict(about) | origin(study),
+        metrics=losses | dict(metrics),
+    )
+    weights.save(study.path("weights", name), model.state_dict(), card, {"log": history.curve()})
+    train.forget(study.path("logs", name))
+
+
+def pairs_of(store: Store, split: str) -> pd.DataFrame:
+    """One record with both cines of every person of a split."""
+    records = store.records[store.records["split"] == split]
+    pairs = data.one_per_person(data.with_cines(records))
+    if pairs.empty:
+        raise StudyError(f"store/{store.path.name}: no {split} person has an ECG with both cines; check its flow.csv.")
+    return pairs
+
+
+def _with_masks(store: Store, split: str) -> pd.DataFrame:
+    pairs = pairs_of(store, split)
+    drawn = pairs[(pairs[list(MASKS.values())] >= 0).all(axis=1)]
+    if drawn.empty:
+        text = f"store/{store.path.name}: no {split} person has masks of both views"
+        raise StudyError(f"{text}; add masks/ to the cohort, or leave out the measuring of drawn cines.")
+    return drawn
+
+
+def _some(count: int, seed: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).permutation(count)[:LEARN_CINES])
+
+
+def blocks(count: int) -> Iterator[NDArray[np.int64]]:
+    """Rows 0 .. count-1 in blocks."""
+    for start in range(0, count, BLOCK):
+        yield np.arange(start, min(start + BLOCK, count))
+
+
+def batches(store: Store, records: pd.DataFrame) -> Iterator[dict[str, Tensor]]:
+    """Cines of both views, uint8 (b, frame, H, W), of records that have them, on the device, block by block."""
+    table = data.Table(**data.cine_columns(store, records))
+    for rows in blocks(len(table)):
+        yield {view: cine.to(pick_device()) for view, cine in table.take(rows).items()}
+
+
+def encode(tokenizer: Tokenizer, store: Store, records: pd.DataFrame, patch: Patch) -> tuple[Floats, Floats]:
+    """Standardised mean and SD of the packed tokens of both views, each (n, token, values)."""
+    parts = [tokenizer.posterior(batch) for batch in batches(store, records)]
+    mean, sd = (tokenizer.pack(torch.cat(p).float(), patch).cpu().numpy() for p in zip(*parts))
+    return mean, sd
+
+
+def rebuild(tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
+    """What the tokenizer makes of the cines of both views: the best that any generator of its tokens can do."""
+    parts = [tokenizer.decode(tokenizer.posterior(batch)[0]) for batch in batches(store, records)]
+    return {view: torch.cat([p[view] for p in parts]).cpu().numpy() for view in VIEWS}
+
+
+def reconstruction_quality(tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> dict[str, float]:
+    """Mean PSNR (dB) of the cines of validation people after the tokenizer, per view."""
+    made, rows = rebuild(tokenizer, store, records), data.cine_columns(store, records)
+    real = {view: rows[view].take(np.arange(len(records))) for view in VIEWS}
+    return {f"val_psnr_{view}": float(psnr(real[view], made[view]).mean()) for view in VIEWS}
+
+
+def _mask_table(tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> data.Table:
+    cines, made = data.cine_columns(store, records), rebuild(tokenizer, store, records)
+    arrays = {"sax": store.sax_mask, "4ch": store.lax_mask}
+    drawn = {f"mask_{v}": data.column(arrays[v], records[MASKS[v]].to_numpy(np.int64)) for v in VIEWS}
+    return data.Table(**cines, **drawn, **{f"made_{view}": data.column(cine) for view, cine in made.items()})
+
+
+def segment_all(model: Segmenter, cines: Cines) -> dict[str, NDArray[np.uint8]]:
+    """Labels of cines (n, frame, H, W) of both views."""
+    count = len(cines[VIEWS[0]])
+    device = pick_device()
+    out = {}
+    for view in VIEWS:
+        made = [model.segment(view, torch.from_numpy(cines[view][r]).to(device)).cpu() for r in blocks(count)]
+        out[view] = torch.cat(made).numpy()
+    return out
+
+
+def measure(model: Segmenter, cines: Cines, spacing_mm: float, calibrated: bool = True) -> pd.DataFrame:
+    """Phenotypes :data:`MEASURED` (n rows) read off cines of both views by the segmentation network."""
+    labels = segment_all(model, cines)
+    found = measure_two_views(labels["sax"], labels["4ch"], (spacing_mm, spacing_mm))[list(MEASURED)]
+    if not calibrated:
+        return found
+    slope, intercept = (model.get_buffer(name).cpu().numpy().astype(np.float64) for name in ("slope", "intercept"))
+    return found * slope + intercept
+
+
+def fit_line(model: Segmenter, tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> None:
+    """Set slope and intercept from what is measured on these people's reconstructions to their phenotypes."""
+    found = measure(model, rebuild(tokenizer, store, records), store.grid.spacing_mm, calibrated=False)
+    for i, name in enumerate(MEASURED):
+        x, y = found[name].to_numpy(), records[name].to_numpy(np.float64)
+        known = np.isfinite(x) & np.isfinite(y)
+        if known.sum() >= 3 and x[known].std() > 1e-6:
+            slope, intercept = np.polyfit(x[known], y[known], 1)
+            model.get_buffer("slope")[i], model.get_buffer("intercept")[i] = float(slope), float(intercept)
+
+
+def _overlap(model: Segmenter, part: data.Table) -> dict[str, float]:
+    """Dice coefficient per view and label on validation people's masks."""
+    batch = part.take(np.arange(len(part)))
+    found = segment_all(model, {view: batch[view].numpy() for view in VIEWS})
+    scores = {view: dice(torch.from_numpy(found[view]), batch[f"mask_{view}"]) for view in VIEWS}
+    return {f"val_dice_{view}_{label}": v for view, part in scores.items() for label, v in part.items()}
+
+
+def _compare(
+    model: Generator,
+    store: Store,
+    pairs: pd.DataFrame,
+    ecg: Mapping[str, tuple[Floats, Floats]],
+    tokens: Mapping[str, tuple[Floats, Floats]],
+) -> None:
+    """Fill in what is learnt in closed form: scale of the ECG tokens, ridge to the cine tokens, mean training cine."""
+    for name, value in zip(("centre", "scale"), spread_of(ecg["train"][0])):
+        model.get_buffer(name).copy_(torch.from_numpy(value))
+    (y, y_val), names = (tokens[s][0].reshape(len(tokens[s][0]), -1) for s in ("train", "val")), "token"
+    labels = tuple(f"{names} {i}" for i in range(y.shape[1]))
+    model.ridge = fit_ridge(ecg["train"][1], y, ecg["val"][1], y_val, labels, HeadSettings(min_labels=2)).head
+    for view in VIEWS:
+        total = sum(batch[view].double().sum(0) for batch in batches(store, pairs))
+        model.get_buffer(f"mean_{view}").copy_(torch.as_tensor(total) / len(pairs))
+
+
+def _token_table(model: Generator, ecg: Floats, tokens: tuple[Floats, Floats]) -> data.Table:
+    condition = model.condition(torch.from_numpy(ecg)).numpy()
+    mean, sd = tokens
+    return data.Table(mean=data.column(mean), sd=data.column(sd), condition=data.column(condition))
+
+
+def main() -> None:
+    """Run the stages named on the command line, in one process or in each that torchrun started."""
+    stages = {s.__name__: s for s in (train_tokenizer, train_segmenter, train_generator)}
+    unknown = [name for name in sys.argv[1:] if name not in stages]
+    if unknown or not sys.argv[1:]:
+        raise StudyError(f"generate: stages {unknown or 'missing'}; choose from {', '.join(stages)}.")
+    with processes():
+        for name in sys.argv[1:]:
+            stages[name](Study())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Small segmentation network: chambers and myocardium of a whole cine at once, to measure cines that were drawn.
+
+Frames are channels, as in the CMR encoders; a U of two levels (Ronneberger et al. 2015, arXiv 1505.04597) over patches
+of 4 x 4 pixels. It is trained on masks of development people, on real cines and on what the tokenizer makes of them, so
+that it reads drawn cines as well as real ones. A straight line per phenotype, fitted on development people's
+reconstructions, takes out what two views and this network measure too large or too small.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from pydantic import Field
+from torch import Tensor, nn
+
+from cardionets.config import Grid, Settings
+from cardionets.device import Draw
+from cardionets.models.cmr_mae import VIEWS
+from cardionets.models.tokenizer import STEM, Residual
+from cardionets.train import Batch, TrainSettings
+
+LABELS = 6  # background, LV cavity, LV myocardium, RV cavity, LA, RA
+MEASURED = ("lv_edv", "lv_esv", "lv_ef", "lv_mass", "rv_edv", "rv_ef", "la_max", "ra_max", "wt_global")
+
+
+class SegmentSettings(Settings):
+    """Sizes and budget of the segmentation network."""
+
+    width: int = Field(gt=0)  # feature maps at a quarter of the resolution; doubled at an eighth
+    blocks: int = Field(default=1, gt=0)  # residual blocks per level
+    shift: int = Field(default=4, ge=0)  # random displacement in pixels: few masks, many places
+    gain: float = Field(default=0.2, ge=0, lt=1)  # random brightness
+    train: TrainSettings
+
+
+class ViewSegmenter(nn.Module):
+    """Network of one view: scaled cine (b, frame, H, W) -> logits (b, label, frame, H, W)."""
+
+    def __init__(self, settings: SegmentSettings, frames: int) -> None:
+        super().__init__()
+        self.frames, w, count = frames, settings.width, settings.blocks
+        self.stem = nn.Conv2d(frames * STEM**2, w, 1)
+        self.fine = nn.Sequential(*[Residual(w) for _ in range(count)])
+        self.down = nn.Conv2d(w, 2 * w, 2, stride=2)
+        self.coarse = nn.Sequential(*[Residual(2 * w) for _ in range(count)])
+        self.up = nn.ConvTranspose2d(2 * w, w, 2, stride=2)
+        self.last = nn.Sequential(*[Residual(w) for _ in range(count)])
+        self.out = nn.Conv2d(w, LABELS * frames * STEM**2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of every pixel."""
+        fine = self.fine(self.stem(rearrange(x, "b f (h p) (w q) -> b (f p q) h w", p=STEM, q=STEM)))
+        joined = self.last(fine + self.up(self.coarse(self.down(fine))))
+        shape = {"l": LABELS, "f": self.frames, "p": STEM}
+        logits: Tensor = rearrange(self.out(joined), "b (l f p q) h w -> b l f (h p) (w q)", **shape)
+        return logits
+
+
+class Segmenter(nn.Module):
+    """One network per view, and the line that turns what is measured on the masks into phenotypes."""
+
+    def __init__(self, settings: SegmentSettings, grid: Grid) -> None:
+        super().__init__()
+        self.settings = settings
+        self.views = nn.ModuleDict({view: ViewSegmenter(settings, grid.frames) for view in VIEWS})
+        self.register_buffer("slope", torch.ones(len(MEASURED)))
+        self.register_buffer("intercept", torch.zeros(len(MEASURED)))
+
+    @torch.inference_mode()
+    def segment(self, view: str, cine: Tensor) -> Tensor:
+        """uint8 cine (b, frame, H, W) -> labels uint8 of the same shape."""
+        logits = self.views[view](cine.float() / 127.5 - 1)
+        labels: Tensor = logits.argmax(1).to(torch.uint8)
+        return labels
+
+
+def segment_loss(model: Segmenter, batch: Batch, draw: Draw) -> dict[str, Tensor]:
+    """Cross entropy and overlap loss; ``batch``: sax, 4ch, their reconstructions made_*, and masks mask_*, uint8."""
+    parts: dict[str, Tensor] = {}
+    for view in VIEWS:
+        real, made, mask = batch[view], batch[f"made_{view}"], batch[f"mask_{view}"]
+        drawn = draw.uniform(len(real), 1, 1, 1) < 0.5
+        cine = torch.where(drawn, made, real).float() / 127.5 - 1
+        if model.training:
+            cine, mask = jitter(cine, mask, model.settings, draw)
+        logits, target = model.views[view](cine), mask.long()
+        parts[view] = F.cross_entropy(logits, target) + 0.5 * overlap_loss(logits, target)
+    return {"loss": torch.stack(list(parts.values())).mean(), **parts}
+
+
+def jitter(cine: Tensor, mask: Tensor, settings: SegmentSettings, draw: Draw) -> tuple[Tensor, Tensor]:
+    """The same random displacement of scaled cine and mask (b, frame, H, W), and random brightness of the cine."""
+    b, frames, height, width = cine.shape
+    offset = draw.integers(-settings.shift, settings.shift + 1, b, 2)
+    down = (torch.arange(height, device=cine.device) + offset[:, :1]).clamp(0, height - 1)
+    across = (torch.arange(width, device=cine.device) + offset[:, 1:]).clamp(0, width - 1)
+    place = (down[:, None, :, None] * width + across[:, None, None, :]).expand(-1, frames, -1, -1).flatten(2)
+    moved = [x.flatten(2).gather(2, place).reshape(x.shape) for x in (cine, mask)]
+    gain = 1 + settings.gain * (2 * draw.uniform(b, 1, 1, 1) - 1)
+    return (moved[0] + 1) * gain - 1, moved[1]
+
+
+def overlap_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the soft Dice coefficient, mean over labels (Milletari et al. 2016, arXiv 1606.04797)."""
+    share = logits.softmax(1).transpose(0, 1).flatten(1)  # (label, pixels of all cines)
+    truth = torch.zeros_like(share).scatter_(0, target.flatten()[None], 1.0)
+    dice = 2 * (share * truth).sum(1) / (share.sum(1) + truth.sum(1)).clamp_min(1.0)
+    return 1 - dice[1:].mean()
+
+
+def dice(found: Tensor, truth: Tensor) -> dict[int, float]:
+    """Dice coefficient of each label that the truth has, over all pixels of (n, frame, H, W)."""
+    scores = {}
+    for label in range(1, LABELS):
+        a, b = found == label, truth == label
+        if b.any():
+            scores[label] = float(2 * (a & b).sum() / (a.sum() + b.sum()))
+    return scores
