@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from cardionets import arms, diseases, phenotypes, predict, represent, weights
 from cardionets.config import Study, StudyError
 from cardionets.features import Features
+from cardionets.models import waves
 from cardionets.models.heads import Basis, HeadSettings, fit_logistic, fit_ridge
 from tests.toy_study import build
 
@@ -179,7 +180,7 @@ def test_embeddings_are_kept_until_the_weights_change(study: Study) -> None:
     Features(study, "qph")["aligned"]
     assert path.stat().st_mtime_ns == stamp
     path.write_bytes(b"torn")
-    assert Features(study, "qph")["mae"].shape == (60, 38) and path.stat().st_mtime_ns != stamp
+    assert Features(study, "qph")["mae"].shape == (60, 32 + waves.COUNT) and path.stat().st_mtime_ns != stamp
 
 
 def test_a_preset_that_does_not_fit_the_store_is_refused(study: Study, tmp_path: Path) -> None:

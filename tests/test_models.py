@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from cardionets.config import StudyError, check
 from cardionets.device import Draw
+from cardionets.models import waves
 from cardionets.models.align import Aligner, AlignSettings, align_loss
 from cardionets.models.cmr_mae import CmrEncoder, CmrMae, CmrMaeSettings, augment_cine, cmr_mae_loss, info_nce
 from cardionets.models.ecg_mae import EcgEncoder, EcgMae, EcgMaeSettings, augment, crops, ecg_mae_loss, masked_error
+from cardionets.models.heads import Basis, HeadSettings, fit_ridge, mean_head
 from cardionets.models.layers import keep_visible, put_tokens, sine_positions_2d, take_tokens
 from cardionets.models.supervised import EcgNetwork, supervised_loss
+from cardionets.models.waves import Measurements
 from tests.toy_study import PRESET
 
 PRESETS = sorted((Path(__file__).parent.parent / "presets").glob("*.yaml"))
@@ -69,7 +72,7 @@ def test_tokens_go_back_to_their_places() -> None:
 
 @pytest.mark.parametrize("leads", [1, 3, 12])
 def test_patches_of_any_lead_group(leads: int) -> None:
-    settings = ECG.encoder.model_copy(update={"patch_leads": leads, "wide": 0})
+    settings = ECG.encoder.model_copy(update={"patch_leads": leads, "measurements": False})
     encoder, batch = EcgEncoder(settings), ecg_batch()
     patches = encoder.patches(batch["ecg"][..., :450], batch["beat"])
     assert patches[0].shape == (6, 12 // leads * 45, leads * 10)
@@ -80,23 +83,40 @@ def test_patches_of_any_lead_group(leads: int) -> None:
 def test_absolute_voltage_reaches_the_embedding_unless_the_ablation_hides_it() -> None:
     batch = ecg_batch()
     for normalise, same in (("fixed", False), ("record", True)):
-        encoder = EcgEncoder(ECG.encoder.model_copy(update={"normalise": normalise, "wide": 0})).eval()
+        encoder = EcgEncoder(ECG.encoder.model_copy(update={"normalise": normalise, "measurements": False})).eval()
         small, large = (encoder(k * batch["ecg"][..., :450], k * batch["beat"]) for k in (1, 2))
         assert torch.allclose(small, large, atol=1e-3) is same
 
 
-def test_the_linear_path_reads_what_principal_components_read() -> None:
+def test_measurements_are_what_a_reader_would_measure() -> None:
+    measure = Measurements(200)  # 250 Hz
+    beat = torch.zeros(2, 12, 200)
+    beat[:, :, 60:81] = 1000 * torch.hann_window(21, periodic=False)  # R at 0 s, 1 mV
+    beat[1, :, 60:81] *= 2
+    signal = torch.zeros(2, 12, 2250)
+    signal[0, :, 100::200] = 1000.0  # every 0.8 s
+    signal[1, :, torch.randint(0, 2250, (11,), generator=torch.Generator().manual_seed(1))] = 1000.0
+    values = measure.measure(signal, beat)
+    assert values.shape == (2, waves.COUNT)
+    window = values[:, 3 * waves.PER_WINDOW : 4 * waves.PER_WINDOW]  # the whole QRS
+    assert torch.allclose(window[:, 1], torch.tensor(0.06), atol=0.003), "centre, s after the start of the window"
+    assert window[1, 3] - window[0, 3] == pytest.approx(np.log(2), abs=0.02), "twice the voltage, log 2 more"
+    rhythm = values[:, -waves.LAG_STEPS :]
+    lags = torch.linspace(*waves.LAGS_S, waves.LAG_STEPS)
+    assert (
+        min(abs(lags[rhythm[0].argmax()].item() - rr) for rr in (0.8, 1.6)) < 0.03
+        and rhythm[0].max() > 0.6 > rhythm[1].max()
+    )
+    measure.set_statistics(signal, beat)
+    assert measure(signal * 1000, beat * 1000).abs().max() == 5, "a strange device is cut at five standard deviations"
+
+
+def test_the_mean_of_two_heads_predicts_their_mean() -> None:
     rng = np.random.default_rng(0)
-    low_rank = rng.normal(size=(80, 3)) @ rng.normal(size=(3, 12 * 40)) * 200
-    beat = torch.from_numpy(low_rank.reshape(80, 12, 40).astype(np.int16))
-    model = EcgMae(ECG, 40)
-    model.set_statistics(beat, torch.rand(80, 3))
-    assert model.encoder.wide is not None
-    wide = model.encoder.wide(beat)
-    assert wide.shape == (80, 6) and abs(wide[:, 0].std().item() - 1) < 0.05
-    centred = model.encoder.wide.standardised(beat)[:, : 12 * 40]
-    solution = torch.linalg.lstsq(wide.detach(), centred).solution
-    assert float((wide.detach() @ solution - centred).square().mean() / centred.square().mean()) < 0.3
+    x, y = rng.normal((1, 5), (1, 9), (50, 2)), rng.normal(size=(50, 3))
+    heads = [fit_ridge(x[k:], y[k:], x, y, ("a", "b", "c"), HeadSettings()).head for k in (0, 20)]
+    rows = torch.from_numpy(x.astype(np.float32))
+    torch.testing.assert_close(mean_head(*heads)(rows), (heads[0](rows) + heads[1](rows)) / 2)
 
 
 def test_crops_and_noise() -> None:
@@ -143,13 +163,14 @@ def test_networks_answer_in_the_units_of_their_labels() -> None:
     batch, y = ecg_batch(), torch.tensor([[100.0, 5.0, torch.nan]]).repeat(6, 1)
     y[:, 0] += torch.arange(6)
     model = EcgNetwork(ECG.encoder, 3, "phenotypes")
-    model.set_statistics(y, batch["beat"])
+    model.set_statistics({**batch, "y": y})
     out = model(batch["ecg"][..., :450], batch["beat"])
     assert torch.allclose(out[:, 0], torch.tensor(102.5)) and torch.allclose(out[:, 1], torch.tensor(5.0))
     assert out[:, 2].isnan().all(), "a phenotype nobody has is not guessed"
     assert torch.isfinite(supervised_loss(model, {**batch, "y": y}, draw())["loss"])
     sick = EcgNetwork(ECG.encoder, 1, "diseases")
-    sick.set_statistics(torch.tensor([[1.0], [0.0], [0.0], [0.0], [torch.nan], [torch.nan]]), batch["beat"])
+    ill = torch.tensor([[1.0], [0.0], [0.0], [0.0], [torch.nan], [torch.nan]])
+    sick.set_statistics({**batch, "y": ill})
     assert torch.allclose(sick(batch["ecg"][..., :450], batch["beat"]), torch.tensor(0.25))
 
 
@@ -222,19 +243,17 @@ def test_contradictions_are_refused(block: str, path: tuple[str, ...], value: ob
 
 
 def test_the_closed_form_start_predicts_what_the_head_predicts() -> None:
-    from cardionets.models.heads import Basis, HeadSettings, fit_ridge
-
     aligner = Aligner(AlignSettings.model_validate(PRESET["align"]), ECG.encoder, 22).eval()
     batch = ecg_batch(40)
     with torch.no_grad():
         x = aligner.encoder(batch["ecg"][..., :450], batch["beat"]).numpy()
     y = x[:, :12] * 2 + 1
     head = fit_ridge(x, y, x, y, tuple("abcdefghijkl"), HeadSettings(), Basis.of(x, (1,) * x.shape[1])).head
-    aligner.start_from(head)
+    aligner.start_from(head, torch.ones(12))
     out = aligner(batch["ecg"][..., :450], batch["beat"])
     torch.testing.assert_close(out, head(torch.from_numpy(x)), rtol=1e-3, atol=1e-3)
     network = EcgNetwork(ECG.encoder, 3, "phenotypes").eval()
-    network.set_statistics(torch.randn(40, 3) * 7 + 50, batch["beat"])
+    network.set_statistics({**batch, "y": torch.randn(40, 3) * 7 + 50})
     network.encoder.load_state_dict(aligner.encoder.state_dict())
     top = fit_ridge(
         out.detach().numpy(), y[:, :3], out.detach().numpy(), y[:, :3], ("a", "b", "c"), HeadSettings()

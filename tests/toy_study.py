@@ -19,7 +19,7 @@ PRESET = {
     "ecg_mae": {
         "encoder": {
             **{"samples": 450, "patch_leads": 12, "patch_samples": 10, "dim": 16, "depth": 1, "heads": 2},
-            **{"beat_samples": 40, "beat_patch": 8, "wide": 6},
+            **{"beat_samples": 40, "beat_patch": 8, "measurements": True},
         },
         **DECODER,
         "mask": 0.6,

@@ -1,9 +1,10 @@
 """The arms of the comparison: what each may see, fitted on the same people at every fraction of labels.
 
 Frozen arms are linear heads on features; ``scratch`` and ``aligned_finetuned`` are networks. A teacher arm learns from
-the CMR: a ridge from CMR embeddings to phenotypes, fitted on the labelled people, labels every training person with a
-CMR, and the ECG learns from these. The rival on the median beat gets the same teacher, so that the gain of the
-representation shows by itself. Fractions are nested: whoever is labelled at 10 % is labelled at 25 %.
+the CMR as well: a ridge from CMR embeddings to phenotypes, fitted on the labelled people, labels every training person
+with a CMR; a head learns from these, and the arm is the mean of that head and the one fitted on true labels. The rival
+on the median beat gets the same teacher, so that the gain of the representation shows by itself. Fractions are nested:
+whoever is labelled at 10 % is labelled at 25 %.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cardionets.device import pick_device
 from cardionets.embed import config_of, ecg_settings, embed_ecgs, load_align
 from cardionets.features import Features
 from cardionets.models.ecg_mae import EcgSettings
-from cardionets.models.heads import Basis, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge
+from cardionets.models.heads import Basis, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge, mean_head
 from cardionets.models.supervised import EcgNetwork, Task, supervised_loss
 from cardionets.represent import origin
 
@@ -181,20 +182,22 @@ def _fit_head(
     y, y_val = people.y("train"), people.y("val")
     if arm.endpoints:
         y, y_val = (np.where(np.isin(people.endpoints, arm.endpoints), part, np.nan) for part in (y, y_val))
-    if arm.teacher:
-        y, keep = _taught(people, y, labelled, settings)
-    else:
-        keep = labelled & np.isfinite(x).any(1) & np.isfinite(y).any(1)
+
+    def solve(target: Doubles, keep: NDArray[np.bool_]) -> Fit:
+        basis = bases.get(arm.features) if keep.all() else None
+        basis = basis or Basis.of(x[keep], people.blocks(arm.features))
+        if keep.all():
+            bases[arm.features] = basis
+        method = fit_ridge if people.task == "phenotypes" else fit_logistic
+        return method(x[keep], target[keep], x_val, y_val, people.endpoints, settings, basis)
+
+    keep = np.asarray(labelled & np.isfinite(x).any(1) & np.isfinite(y).any(1))
     if not keep.any():
         fitted.notes.append(f"{name} at {fraction:.0%}: no labelled person has its features; left out.")
         return
-    whole = keep.all()
-    basis = bases.get(arm.features) if whole else None
-    basis = basis or Basis.of(x[keep], people.blocks(arm.features))
-    if whole:
-        bases[arm.features] = basis
-    solve = fit_ridge if people.task == "phenotypes" else fit_logistic
-    fit = solve(x[keep], y[keep], x_val, y_val, people.endpoints, settings, basis)
+    fit = solve(y, keep)
+    if arm.teacher:
+        fit.head = mean_head(fit.head, solve(*_taught(people, y, labelled, settings)).head)
     fitted.models[name, fraction] = fit.head
     fitted.notes += [f"{fraction:.0%} of labels: {note}" for note in _mine(fit, arm)]
     seen = np.isfinite(x_val).any(1)
@@ -274,8 +277,7 @@ def _network(
     torch.manual_seed(study.protocol.seed)
     model = EcgNetwork(ecg_settings(study).encoder, len(people.endpoints), people.task)
     table = people.table("train", keep)
-    sample = table.take(np.arange(len(table)))
-    model.set_statistics(sample["y"], sample["beat"])
+    model.set_statistics(table.take(np.arange(len(table))))
     if name == "aligned_finetuned":
         aligner, head = load_align(study).cpu(), fitted.models["aligned", fraction]
         assert isinstance(head, LinearHead)

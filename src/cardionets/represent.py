@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from cardionets import data, train, weights
 from cardionets.config import Study, StudyError
@@ -46,8 +46,7 @@ def pretrain_ecg(study: Study, force: bool = False) -> pd.DataFrame:
     part = {s: data.ecg_table([(st, _split(st, s)) for st in stores.values()]) for s in ("train", "val")}
     torch.manual_seed(study.protocol.seed)
     model = EcgMae(settings, beat_samples(study.grid))
-    sample = part["train"].take(_some(len(part["train"]), study.protocol.seed))
-    model.set_statistics(sample["beat"], sample["rr"])
+    model.set_statistics(part["train"].take(_some(len(part["train"]), study.protocol.seed)))
     about = {"cohorts": names, "records": len(part["train"]), "val_records": len(part["val"])}
     return _stage(study, "ecg_mae", settings, model, part, ecg_mae_loss, about, force)
 
@@ -75,7 +74,7 @@ def align(study: Study, force: bool = False) -> pd.DataFrame:
     torch.manual_seed(study.protocol.seed)
     model = Aligner(settings, ecg.encoder, cmr.encoder.features).to(pick_device())
     model.encoder.load_state_dict(load_ecg(study).encoder.state_dict())
-    model.start_from(_closed_form(model, store, pairs, components))
+    model.start_from(*_closed_form(model, store, pairs, components))
     about = {"cohorts": [study.protocol.study.paired], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
     return _stage(study, "align", settings, model, part, align_loss, about, force)
 
@@ -161,13 +160,19 @@ def _components(seen: Mapping[str, Floats], pairs: Mapping[str, pd.DataFrame], s
 
 def _closed_form(
     model: Aligner, store: Store, pairs: Mapping[str, pd.DataFrame], components: Sequence[Floats]
-) -> LinearHead:
-    """Ridge from the frozen encoder's embedding to the CMR components, penalty chosen on validation pairs."""
+) -> tuple[LinearHead, Tensor]:
+    """Ridge from the frozen encoder's embedding to the CMR components, and the share of each it explains.
+
+    Penalties and shares come from validation pairs.
+    """
     embedding = embed_ecgs(model.encoder.eval(), store, model.encoder.settings.samples)
     x, x_val = (embedding[records["row"]] for records in pairs.values())
     names = tuple(f"component {i + 1}" for i in range(components[0].shape[1]))
     basis = Basis.of(x, (1,) * x.shape[1])
-    return fit_ridge(x, components[0], x_val, components[1], names, HeadSettings(), basis).head
+    head = fit_ridge(x, components[0], x_val, components[1], names, HeadSettings(), basis).head
+    target = torch.from_numpy(components[1])
+    explained = 1 - (head(torch.from_numpy(x_val)) - target).square().mean(0) / target.var(0)
+    return head, explained
 
 
 def _aligned_table(store: Store, records: pd.DataFrame, seen: Mapping[str, Floats], components: Floats) -> data.Table:

@@ -44,6 +44,7 @@ class Aligner(nn.Module):
         self.of_cmr = nn.ModuleDict({v: nn.Linear(cmr_dim, settings.contrast_dim) for v in settings.views})
         self.distil = nn.Linear(ecg.features, settings.components)
         self.distil.apply(initialise)
+        self.register_buffer("trust", torch.ones(settings.components))
 
     def forward(self, signal: Tensor, beat: Tensor) -> Tensor:
         """What the ECG says of the CMR: its components as predicted, (b, components); the aligned representation."""
@@ -51,8 +52,13 @@ class Aligner(nn.Module):
         return components
 
     @torch.no_grad()
-    def start_from(self, head: LinearHead) -> None:
-        """Begin at the closed-form solution on the frozen encoder (Kumar et al. 2022, arXiv 2202.10054)."""
+    def start_from(self, head: LinearHead, explained: Tensor) -> None:
+        """Begin at the closed-form solution on the frozen encoder (Kumar et al. 2022, arXiv 2202.10054).
+
+        ``explained`` (k,): share of each component that this solution explains in validation pairs. Components that an
+        ECG says nothing about would drown the others in noise, so each counts by that share.
+        """
+        self.get_buffer("trust").copy_(explained.nan_to_num(0.0).clamp_min(0.01))
         weight = head.get_buffer("weight") / head.get_buffer("scale")[:, None]  # (features, k)
         bias = head.get_buffer("bias") - head.get_buffer("centre") @ weight
         known = bias.isfinite()
@@ -74,6 +80,8 @@ def align_loss(model: Aligner, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     ]
     contrast = torch.stack([loss for loss, _ in contrasts]).mean()
     hits = torch.stack([hit for _, hit in contrasts]).mean()
-    distil = masked_error(model.distil(embedding), batch["components"])
+    trust = model.get_buffer("trust")
+    target = batch["components"] * trust.sqrt()
+    distil = masked_error(model.distil(embedding) * trust.sqrt(), target) / trust.mean()
     loss = settings.contrast_weight * contrast + settings.distil_weight * distil
     return {"loss": loss, "contrast": contrast, "hits": hits, "distil": distil}

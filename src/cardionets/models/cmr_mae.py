@@ -85,15 +85,15 @@ class CmrEncoder(nn.Module):
             self.register_buffer("wide_mean", torch.zeros(coarse))
             self.register_buffer("wide_directions", torch.zeros(coarse, settings.wide))
 
-    def coarse(self, cine: Tensor) -> Tensor:
+    def coarse(self, x: Tensor) -> Tensor:
         """Scaled cine at half the resolution in time and space, (b, frame, H, W) -> (b, values)."""
-        return F.avg_pool3d(self.scaled(cine)[:, None], 2).flatten(1)
+        return F.avg_pool3d(x[:, None], 2).flatten(1)
 
     def learn_wide(self, cine: Tensor) -> None:
         """Take the principal components of training cines (n, frame, H, W), each with SD 1."""
         if not self.settings.wide:
             return
-        x = torch.cat([self.coarse(part) for part in torch.split(cine, 256)])
+        x = torch.cat([self.coarse(self.scaled(part)) for part in torch.split(cine, 256)])
         mean = x.mean(0)
         count = min(self.settings.wide, *x.shape)
         _, power, directions = torch.svd_lowrank(x - mean, q=count, niter=4)
@@ -118,12 +118,16 @@ class CmrEncoder(nn.Module):
 
     def forward(self, cine: Tensor) -> Tensor:
         """uint8 cine (b, frame, H, W) -> embedding (b, features): the mean token, then the linear components."""
-        token = self.encode(self.scaled(cine)).mean(1)
+        x = self.scaled(cine)
+        return self.pool(self.encode(x), x)
+
+    def pool(self, encoded: Tensor, x: Tensor) -> Tensor:
+        """Encoded tokens (b, n, dim) and the scaled cine they came from -> embedding (b, features)."""
+        token = encoded.mean(1)
         if not self.settings.wide:
             return token
-        return torch.cat(
-            [token, (self.coarse(cine) - self.get_buffer("wide_mean")) @ self.get_buffer("wide_directions")], 1
-        )
+        wide = (self.coarse(x) - self.get_buffer("wide_mean")) @ self.get_buffer("wide_directions")
+        return torch.cat([token, wide], dim=1)
 
 
 class CmrMae(nn.Module):
@@ -139,7 +143,7 @@ class CmrMae(nn.Module):
             {view: Transformer(narrow, settings.decoder_depth, settings.decoder_heads) for view in VIEWS}
         )
         self.heads = nn.ModuleDict({view: nn.Linear(narrow, s.frames * s.patch**2) for view in VIEWS})
-        self.project = nn.ModuleDict({view: nn.Linear(s.dim, settings.contrast_dim) for view in VIEWS})
+        self.project = nn.ModuleDict({view: nn.Linear(s.features, settings.contrast_dim) for view in VIEWS})
         self.hidden = nn.Parameter(torch.zeros(narrow))
         self.register_buffer("decoder_position", sine_positions_2d(s.side, s.side, narrow), persistent=False)
 
@@ -162,7 +166,7 @@ class CmrMae(nn.Module):
         tokens = put_tokens(self.narrow[view](encoded), visible, self.hidden, count)
         rebuilt = self.heads[view](self.decoders[view](tokens + self.get_buffer("decoder_position")))
         error = (rebuilt - encoder.patches(cine)).square().mean(-1)  # (b, n)
-        return (error * hidden).sum() / hidden.sum(), self.project[view](encoded.mean(1))
+        return (error * hidden).sum() / hidden.sum(), self.project[view](encoder.pool(encoded, cine))
 
 
 def cmr_mae_loss(model: CmrMae, batch: Batch, draw: Draw) -> dict[str, Tensor]:

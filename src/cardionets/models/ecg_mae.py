@@ -17,16 +17,11 @@ from torch import Tensor, nn
 
 from cardionets.config import Settings
 from cardionets.device import Draw
+from cardionets.models import waves
 from cardionets.models.layers import Transformer, initialise, keep_visible, put_tokens, sine_positions, take_tokens
 from cardionets.train import Batch, TrainSettings
 
 LEADS = 12
-KORS = (  # x, y, z of the heart's dipole from I, II, V1-V6: Kors et al., Eur Heart J 1990;11:1083
-    (0.38, -0.07, -0.13, 0.05, -0.01, 0.14, 0.06, 0.54),
-    (-0.07, 0.93, 0.06, -0.02, -0.05, 0.06, -0.17, 0.13),
-    (0.11, -0.23, -0.43, -0.06, -0.14, -0.20, -0.11, 0.31),
-)
-INDEPENDENT = (0, 1, 6, 7, 8, 9, 10, 11)  # I, II, V1-V6
 RR_FEATURES = 3  # rate, rr_cv, rr_rmssd_ms
 
 
@@ -38,7 +33,7 @@ class EcgSettings(Settings):
     patch_samples: int = Field(gt=0)  # time per token, about 0.2 s: one wave of the beat
     beat_samples: int = Field(default=0, ge=0)  # length of the median beat read as a second input; 0 = record alone
     beat_patch: int = Field(default=20, gt=0)  # time per beat token: waves are aligned there, so finer cuts pay
-    wide: int = Field(default=0, ge=0)  # linear components of the beat beside the transformer: what a ridge can read
+    measurements: bool = False  # what an electrocardiograph would print of beat and rhythm, beside the transformer
     dim: int = Field(gt=0)
     depth: int = Field(gt=0)
     heads: int = Field(gt=0)
@@ -50,8 +45,10 @@ class EcgSettings(Settings):
     def _fits(self) -> EcgSettings:
         if LEADS % self.patch_leads or self.samples % self.patch_samples:
             raise ValueError("patch_leads must divide 12 and patch_samples must divide samples")
-        if self.beat_samples % self.beat_patch or (self.wide and not self.beat_samples):
-            raise ValueError("beat_patch must divide beat_samples, and wide needs beat_samples")
+        if self.beat_samples % self.beat_patch:
+            raise ValueError("beat_patch must divide beat_samples")
+        if self.measurements and (not self.beat_samples or self.normalise != "fixed"):
+            raise ValueError("measurements need beat_samples and normalise: fixed")
         if self.dim % self.heads or self.dim % 2:
             raise ValueError("dim must be even and a multiple of heads")
         return self
@@ -78,8 +75,8 @@ class EcgSettings(Settings):
 
     @property
     def features(self) -> int:
-        """Length of the embedding: one mean per kind of token, then the linear components."""
-        return self.dim * (2 if self.beat_samples else 1) + self.wide
+        """Length of the embedding: one mean per kind of token, then the measurements."""
+        return self.dim * (2 if self.beat_samples else 1) + (waves.COUNT if self.measurements else 0)
 
 
 class EcgMaeSettings(Settings):
@@ -121,52 +118,6 @@ class Patches(nn.Module):
         return tokens
 
 
-class Wide(nn.Module):
-    """Linear path: median beat and its spatial magnitude onto principal components, (b, 12, B) uV -> (b, k).
-
-    The magnitude of the dipole does not change with the position of the heart or the electrodes, and no linear map of
-    the leads can compute it.
-    """
-
-    def __init__(self, samples: int, components: int) -> None:
-        super().__init__()
-        self.register_buffer("kors", torch.tensor(KORS), persistent=False)
-        self.register_buffer("mean", torch.zeros(LEADS + 1, samples))
-        self.register_buffer("sd", torch.full((LEADS + 1, samples), 100.0))
-        self.project = nn.Linear((LEADS + 1) * samples, components)
-
-    def channels(self, beat: Tensor) -> Tensor:
-        """Twelve leads and the magnitude, (b, 12, B) uV -> (b, 13, B) uV."""
-        x = beat.float()
-        dipole = torch.einsum("kl,blt->bkt", self.get_buffer("kors"), x[:, list(INDEPENDENT)])
-        return torch.cat([x, dipole.norm(dim=1, keepdim=True)], dim=1)
-
-    def standardised(self, beat: Tensor) -> Tensor:
-        """(b, 12, B) uV -> z-scores (b, 13 * B)."""
-        return ((self.channels(beat) - self.get_buffer("mean")) / self.get_buffer("sd")).flatten(1)
-
-    def set_statistics(self, beat: Tensor) -> None:
-        """Take mean and SD from training people's beats (n, 12, B)."""
-        x = self.channels(beat)
-        self.get_buffer("mean").copy_(x.mean(0))
-        self.get_buffer("sd").copy_(x.std(0).clamp_min(10.0))
-
-    @torch.no_grad()
-    def learn(self, beat: Tensor) -> None:
-        """Start from the principal components of training people's beats (n, 12, B); the first has SD 1."""
-        z = self.standardised(beat)
-        count = min(self.project.out_features, *z.shape)
-        _, power, directions = torch.svd_lowrank(z, q=count, niter=4)
-        self.project.weight.zero_()
-        self.project.weight[:count] = directions.T / (power[0] / len(beat) ** 0.5)
-        self.project.bias.zero_()
-
-    def forward(self, beat: Tensor) -> Tensor:
-        """Components (b, k)."""
-        components: Tensor = self.project(self.standardised(beat))
-        return components
-
-
 class EcgEncoder(nn.Module):
     """ViT over an ECG and, where settings ask for it, its median beat: uV -> tokens (b, n, dim) -> embedding."""
 
@@ -176,7 +127,7 @@ class EcgEncoder(nn.Module):
         self.record = Patches(s.patch_leads, s.patch_samples, s.samples, s.dim)
         self.beat = Patches(s.patch_leads, s.beat_patch, s.beat_samples, s.dim) if s.beat_samples else None
         self.trunk = Transformer(s.dim, s.depth, s.heads, s.mlp_ratio)
-        self.wide = Wide(s.beat_samples, s.wide) if s.wide else None
+        self.measurements = waves.Measurements(s.beat_samples) if s.measurements else None
         self.apply(initialise)
 
     def scaled(self, signal: Tensor) -> Tensor:
@@ -196,17 +147,22 @@ class EcgEncoder(nn.Module):
         record = self.record(patches[0])
         return record if self.beat is None else torch.cat([record, self.beat(patches[1])], dim=1)
 
-    def pool(self, encoded: Tensor, record: int, beat: Tensor) -> Tensor:
-        """Encoded tokens (b, n, dim), the record's ``record`` ones first, and beat -> embedding (b, features)."""
+    def pool(self, encoded: Tensor, record: int, signal: Tensor, beat: Tensor) -> Tensor:
+        """Encoded tokens (b, n, dim), the record's ``record`` ones first, and what they came from -> (b, features)."""
         if self.beat is None:
             return encoded.mean(1)
         parts = [encoded[:, :record].mean(1), encoded[:, record:].mean(1)]
-        return torch.cat(parts if self.wide is None else [*parts, self.wide(beat)], dim=1)
+        return torch.cat(parts if self.measurements is None else [*parts, self.measurements(signal, beat)], dim=1)
+
+    def set_statistics(self, signal: Tensor, beat: Tensor) -> None:
+        """Let the measurements know training people's records (n, 12, T) and beats (n, 12, B), uV."""
+        if self.measurements is not None:
+            self.measurements.set_statistics(signal, beat)
 
     def forward(self, signal: Tensor, beat: Tensor) -> Tensor:
         """Embedding (b, features) of record (b, 12, samples) and median beat (b, 12, B), both in uV."""
         encoded = self.trunk(self.tokens(self.patches(signal, beat)))
-        return self.pool(encoded, self.settings.record_tokens, beat)
+        return self.pool(encoded, self.settings.record_tokens, signal, beat)
 
 
 class EcgMae(nn.Module):
@@ -232,19 +188,17 @@ class EcgMae(nn.Module):
         for module in (self.narrow, self.decoder, self.record_head, self.beat_head, self.rr_head):
             module.apply(initialise)
 
-    def set_statistics(self, beat: Tensor, rr: Tensor) -> None:
-        """Mean and SD of training people's beats (n, 12, B) uV and RR statistics (n, 3).
+    def set_statistics(self, sample: Batch) -> None:
+        """Mean and SD of training people's beats (n, 12, B) uV and RR statistics (n, 3), and of all measurements.
 
         The beat is standardised per lead and instant, which is linear in voltage but lets the P wave weigh as much as
         the QRS complex.
         """
-        rr = rr[rr.isfinite().all(1)]
-        for name, values, least in (("beat", beat.float(), 10.0), ("rr", rr, 1e-3)):
+        rr = sample["rr"][sample["rr"].isfinite().all(1)]
+        for name, values, least in (("beat", sample["beat"].float(), 10.0), ("rr", rr, 1e-3)):
             self.get_buffer(f"{name}_mean").copy_(values.mean(0))
             self.get_buffer(f"{name}_sd").copy_(values.std(0).clamp_min(least))
-        if self.encoder.wide is not None:
-            self.encoder.wide.set_statistics(beat)
-            self.encoder.wide.learn(beat)
+        self.encoder.set_statistics(sample["ecg"], sample["beat"])
 
     def standardised(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Targets: the beat (b, 12 * B) and the RR statistics (b, 3) as z-scores of training people."""
@@ -282,7 +236,7 @@ def ecg_mae_loss(model: EcgMae, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     visible, hidden, kept = model.choose(len(signal), draw)
     encoded = encoder.trunk(take_tokens(encoder.tokens(patches), visible))  # (b, k, dim)
     errors = [(a - b).square().mean(-1) for a, b in zip(model.reconstruct(encoded, visible), patches)]
-    pooled = encoder.pool(encoded, kept, batch["beat"])
+    pooled = encoder.pool(encoded, kept, signal, batch["beat"])
     beat_target, rr_target = model.standardised(batch)
     losses = {
         "patch": (torch.cat(errors, 1) * hidden).sum() / hidden.sum(),

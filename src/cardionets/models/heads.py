@@ -68,6 +68,18 @@ class LinearHead(nn.Module):
         return y.sigmoid() if self.logistic else y
 
 
+def mean_head(a: LinearHead, b: LinearHead) -> LinearHead:
+    """The linear head that predicts the mean of two."""
+    head = LinearHead(*a.get_buffer("weight").shape, logistic=a.logistic)  # type: ignore[misc]
+    weights = [h.get_buffer("weight") * (a.get_buffer("scale") / h.get_buffer("scale"))[:, None] for h in (a, b)]
+    shift = (a.get_buffer("centre") - b.get_buffer("centre")) / b.get_buffer("scale")
+    biases = [a.get_buffer("bias"), b.get_buffer("bias") + shift @ b.get_buffer("weight")]
+    values = {"centre": a.get_buffer("centre"), "scale": a.get_buffer("scale")}
+    values |= {"weight": (weights[0] + weights[1]) / 2, "bias": (biases[0] + biases[1]) / 2}
+    head.load_state_dict(values)
+    return head
+
+
 @dataclass
 class Fit:
     """A fitted head, the penalty chosen per target (NaN where none), and a sentence per target left out."""

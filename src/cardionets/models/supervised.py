@@ -33,10 +33,10 @@ class EcgNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(targets))
         self.register_buffer("sd", torch.ones(targets))
 
-    def set_statistics(self, y: Tensor, beat: Tensor) -> None:
-        """Mean and SD of known training values (n, k) and beats (n, 12, B); the prevalence is the first guess."""
-        if self.encoder.wide is not None:
-            self.encoder.wide.set_statistics(beat)
+    def set_statistics(self, sample: Batch) -> None:
+        """Mean and SD of training people's labels (n, k) and measurements; the prevalence is the first guess."""
+        self.encoder.set_statistics(sample["ecg"], sample["beat"])
+        y = sample["y"]
         mean = y.nanmean(0)
         if self.task == "diseases":
             with torch.no_grad():

@@ -1,0 +1,94 @@
+"""What an electrocardiograph prints: amplitude, area, time and width of the waves, and the regularity of the rhythm.
+
+Deterministic, computed in one batch on the device. They stand beside the transformer ("wide and deep", Cheng et al.
+2016, arXiv 1606.07792): sizes and times that a reader would measure need no thousand recordings to be learnt, and
+logarithms turn what tissue between heart and electrode multiplies into something a linear head can subtract.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cardionets.beats import AFTER_S, BEFORE_S
+
+KORS: Final = (  # x, y, z of the heart's dipole from I, II, V1-V6: Kors et al., Eur Heart J 1990;11:1083
+    (0.38, -0.07, -0.13, 0.05, -0.01, 0.14, 0.06, 0.54),
+    (-0.07, 0.93, 0.06, -0.02, -0.05, 0.06, -0.17, 0.13),
+    (0.11, -0.23, -0.43, -0.06, -0.14, -0.20, -0.11, 0.31),
+)
+INDEPENDENT: Final = (0, 1, 6, 7, 8, 9, 10, 11)  # I, II, V1-V6
+WINDOWS_S: Final = (  # about R: P wave, early and late QRS, whole QRS, ST segment, T wave
+    (-0.27, -0.05),
+    (-0.05, 0.00),
+    (0.00, 0.06),
+    (-0.06, 0.09),
+    (0.08, 0.18),
+    (0.15, 0.50),
+)
+LEADS: Final = 12
+PER_WINDOW: Final = 4 + 3 + 4 * LEADS
+LAGS_S: Final = (0.3, 2.0)  # 30 to 200 beats per minute
+LAG_STEPS: Final = 43
+COUNT: Final = len(WINDOWS_S) * PER_WINDOW + LAG_STEPS
+LIMIT: Final = 5.0  # standard deviations: a strange device must not drown everything else
+
+
+class Measurements(nn.Module):
+    """Record (b, 12, T) and median beat (b, 12, B), uV -> z-scores of training people, (b, COUNT)."""
+
+    def __init__(self, beat_samples: int) -> None:
+        super().__init__()
+        self.rate = beat_samples / (BEFORE_S + AFTER_S)
+        self.register_buffer("kors", torch.tensor(KORS), persistent=False)
+        self.register_buffer("mean", torch.zeros(COUNT))
+        self.register_buffer("sd", torch.ones(COUNT))
+
+    def forward(self, signal: Tensor, beat: Tensor) -> Tensor:
+        """z-scores (b, COUNT), cut at +-5."""
+        z = (self.measure(signal, beat) - self.get_buffer("mean")) / self.get_buffer("sd")
+        return z.clamp(-LIMIT, LIMIT)
+
+    def set_statistics(self, signal: Tensor, beat: Tensor) -> None:
+        """Take mean and SD from training people's records (n, 12, T) and beats (n, 12, B)."""
+        values = torch.cat([self.measure(s, b) for s, b in zip(torch.split(signal, 256), torch.split(beat, 256))])
+        self.get_buffer("mean").copy_(values.mean(0))
+        self.get_buffer("sd").copy_(values.std(0).clamp_min(1e-3))
+
+    def measure(self, signal: Tensor, beat: Tensor) -> Tensor:
+        """All measurements in their own units, (b, COUNT)."""
+        x = beat.float()
+        dipole = torch.einsum("kl,blt->bkt", self.get_buffer("kors"), x[:, list(INDEPENDENT)])  # (b, 3, B)
+        waves = [self._window(x, dipole, *window) for window in WINDOWS_S]
+        return torch.cat([*waves, self._regularity(signal.float())], dim=1)
+
+    def _window(self, x: Tensor, dipole: Tensor, start: float, stop: float) -> Tensor:
+        """One stretch of the beat: energy, centre, width, peak and mean of the dipole; per lead mean and extremes."""
+        first, last = round((start + BEFORE_S) * self.rate), round((stop + BEFORE_S) * self.rate)
+        x, dipole = x[..., first:last], dipole[..., first:last]
+        time = torch.arange(x.shape[-1], device=x.device) / self.rate  # s
+        power = dipole.square().sum(1) + 1.0  # (b, t) uV2
+        energy = power.sum(1, keepdim=True)
+        centre = (power * time).sum(1, keepdim=True) / energy
+        width = ((power * (time - centre).square()).sum(1, keepdim=True) / energy).sqrt()
+        peak = power.amax(1, keepdim=True).sqrt()
+        span = x.amax(2) - x.amin(2)  # (b, 12)
+        sizes = [(energy + 100).log(), centre, width, (peak + 5).log()]
+        return torch.cat([*sizes, dipole.mean(2), x.mean(2), x.amax(2), x.amin(2), (span + 10).log()], dim=1)
+
+    def _regularity(self, signal: Tensor) -> Tensor:
+        """Autocorrelation of the record's steepness at lags of 0.3 to 2 s, (b, LAG_STEPS): rate and regularity."""
+        steep = F.avg_pool1d(signal.diff(dim=2).abs().mean(1, keepdim=True), max(1, round(0.04 * self.rate)))[:, 0]
+        rate = self.rate / max(1, round(0.04 * self.rate))
+        steep = steep - steep.mean(1, keepdim=True)
+        spectrum = torch.fft.rfft(steep, n=2 * steep.shape[1]).abs().square()
+        correlation = torch.fft.irfft(spectrum)[:, : steep.shape[1]]
+        correlation = correlation / correlation[:, :1].clamp_min(1e-6)
+        lags = torch.linspace(LAGS_S[0], LAGS_S[1], LAG_STEPS, device=signal.device) * rate
+        low = lags.long().clamp(max=steep.shape[1] - 2)
+        share = lags - low
+        at: Tensor = correlation[:, low] * (1 - share) + correlation[:, low + 1] * share
+        return at
