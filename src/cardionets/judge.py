@@ -148,6 +148,26 @@ class Bench:
         return real_cines(store, pairs.iloc[nearest])
 
 
+def cases(study: Study, cohort: str) -> dict[str, Cines]:
+    """Best, median and worst test person by SSIM of the drawn to the real short axis: row label -> cine (frame, H, W).
+
+    Empty where nobody has both cines.
+    """
+    store, drawn = Store.open(study.path("store", cohort), study.grid), Drawn.open(study, cohort)
+    records = _judged(store, drawn)
+    if records.empty:
+        return {}
+    real = real_cines(store, records)
+    made = {view: drawn.arrays[view][records["drawn_row"].to_numpy(np.int64)] for view in VIEWS}
+    order = np.argsort(-picture_scores(real["sax"], made["sax"])["ssim"], kind="stable")
+    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    pair = {"real": real, "drawn": made}
+    return {
+        name: {f"{kind} {view}": np.asarray(cines[view][i]) for view in VIEWS for kind, cines in pair.items()}
+        for name, i in chosen.items()
+    }
+
+
 def real_cines(store: Store, records: pd.DataFrame) -> Cines:
     """Cines (n, frame, H, W) of both views of records that have them."""
     columns = data.cine_columns(store, records)
