@@ -45,6 +45,12 @@ def _check(args: argparse.Namespace) -> int:
     return int((findings["level"] == "error").any())
 
 
+def _patient(args: argparse.Namespace) -> int:
+    from cardionets.patient_page import run
+
+    return run(args)
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their help."""
     top = argparse.ArgumentParser(
@@ -74,6 +80,18 @@ def parser() -> argparse.ArgumentParser:
     prepare.add_argument("--workers", type=int, help="processes (default: all cores); the bytes do not depend on it")
     prepare.add_argument("--shard", metavar="I/N", help="read only part I of N; when all are read, call without it")
     prepare.set_defaults(call=_prepare)
+
+    patient = commands.add_parser("patient", help="one ECG file of any supported format into one page; research only")
+    patient.add_argument("file", help="the recording; of WFDB the .hea")
+    patient.add_argument("--unit", choices=("uV", "mV", "V"), help="where the file does not say")
+    patient.add_argument("--rate", type=float, help="sampling rate in Hz, where the file does not say")
+    patient.add_argument("--leads", metavar="I,II,...", help="stored order of the leads, where the file does not say")
+    patient.add_argument("--age", type=float, help="years")
+    patient.add_argument("--sex", choices=("F", "M"))
+    patient.add_argument("--height", type=float, help="cm")
+    patient.add_argument("--weight", type=float, help="kg")
+    patient.add_argument("--out", default="patient.html", help="the page (default patient.html)")
+    patient.set_defaults(call=_patient)
     return top
 
 

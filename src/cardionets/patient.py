@@ -1,0 +1,333 @@
+"""One ECG -> one page: what was read, whether it may be used, and what the study's models say of the heart behind it.
+
+The page (:mod:`cardionets.patient_page`) is self-contained and names nobody: no record, person, path or date.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cardionets import phenotypes, weights
+from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
+from cardionets.cohorts.arrays import split_row
+from cardionets.cohorts.ecg_files import detect, read_ecg
+from cardionets.config import CohortEcg, Study, StudyError
+from cardionets.ecg import EcgRecord, RecordError, harmonise
+from cardionets.gates import fingerprint, inspect, quality_flags
+from cardionets.norms import Norms, Range
+from cardionets.schema import RANGES
+from cardionets.store import Store
+
+if TYPE_CHECKING:
+    from cardionets.models.heads import LinearHead
+
+Floats = NDArray[np.float32]
+COVARIATES: Final = ("age", "sex", "height_cm", "weight_kg")
+
+
+@dataclass(frozen=True)
+class Person:
+    """What is known of the person; None is unknown."""
+
+    age: float | None = None
+    sex: str | None = None
+    height_cm: float | None = None
+    weight_kg: float | None = None
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"patient: {name}: {value:g} is not between {low} and {high} {unit}; correct it."
+            for name, (low, high, unit) in RANGES.items()
+            if (value := getattr(self, name)) is not None and not low <= value <= high
+        ]
+        faults += (
+            [f"patient: sex: {self.sex!r} is neither F nor M; correct it."] if self.sex not in (*"FM", None) else []
+        )
+        if faults:
+            raise StudyError("\n".join(faults))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the arm that also reads covariates has all it needs."""
+        return None not in (self.age, self.sex, self.height_cm, self.weight_kg)
+
+    def or_else(self, other: Person) -> Person:
+        """This, with gaps filled from ``other``."""
+        mine = {name: getattr(self, name) for name in COVARIATES}
+        return Person(**{k: getattr(other, k) if v is None else v for k, v in mine.items()})
+
+    def features(self) -> Floats:
+        """As :func:`cardionets.features.covariates`: (1, 4)."""
+        male = {"M": 1.0, "F": 0.0}.get(self.sex or "")
+        values = [self.age, self.height_cm, self.weight_kg, male]
+        return np.array([[np.nan if v is None else v for v in values]], np.float32)
+
+
+@dataclass
+class Recording:
+    """One ECG as it was read; ``signal`` and ``beat`` are what the models see, None when it was refused.
+
+    ``shown``: float32 (12, T) uV at ``shown_rate`` Hz for the plot, None when nothing could be read. ``reasons`` are
+    codes of the gates, or of the reader with ``unread`` set. ``flags`` are the store's ``q_*`` names without ``q_``.
+    """
+
+    what: dict[str, str]
+    person: Person = Person()
+    shown: Floats | None = None
+    shown_rate: float = 0.0
+    signal: NDArray[np.int16] | None = None
+    beat: NDArray[np.int16] | None = None
+    reasons: list[str] = field(default_factory=list)
+    unread: bool = False
+    flags: list[str] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict)
+    name: str = ""  # seeds the drawn cines; a hash of the signal, never shown
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One phenotype in its unit; an interval or a range is missing where it cannot be known."""
+
+    phenotype: phenotypes.Phenotype
+    value: float
+    lower: float
+    upper: float
+    reference: Range | None
+
+    @property
+    def position(self) -> str:
+        """Where the value lies in the range; with a question mark when the interval reaches across a limit."""
+        if self.reference is None or not np.isfinite(self.value):
+            return ""
+        low, high = self.reference.lower, self.reference.upper
+        place = "below" if self.value < low else "above" if self.value > high else "within"
+        crosses = any(self.lower < limit < self.upper for limit in (low, high))
+        return f"{place}, uncertain" if crosses or not np.isfinite(self.lower) else place
+
+
+@dataclass(frozen=True)
+class Risk:
+    """Probability of one disease, the operating threshold (NaN = none) and how common it was at development."""
+
+    disease: str
+    value: float
+    threshold: float
+    prevalence: float
+    people: int
+
+
+@dataclass
+class Answer:
+    """What the models say of one recording."""
+
+    arm: str
+    disease_arm: str
+    estimates: list[Estimate]
+    risks: list[Risk]
+    interval_people: int
+    simulated: bool
+    notes: list[str]
+
+
+def of_file(study: Study, path: Path, declared: CohortEcg | None = None, person: Person | None = None) -> Recording:
+    """Read a file of any supported format and pass it through the gates; a refused one comes back with its reasons.
+
+    Raises StudyError when there is no such file.
+    """
+    declared, person = declared or CohortEcg(), person or Person()
+    try:
+        what = _what(path, declared)
+        record = read_ecg(path, declared)
+    except RecordError as fault:
+        if fault.reason == "missing":
+            raise
+        return Recording({}, person, reasons=[fault.reason], unread=True)
+    what |= {"Sampling rate": f"{record.rate:g} Hz", "Length": f"{record.seconds:.1f} s"}
+    what["Leads"] = "12" + (
+        ", limb leads derived from I and II" if "derived_limb_leads" in record.flags else ", stored"
+    )
+    said = Person(age=record.age, sex=record.sex)
+    found = Recording(what, person.or_else(said), name=fingerprint(np.nan_to_num(record.signal)))
+    found.flags = list(record.flags)
+    found.shown, found.shown_rate = _centred(record.signal), record.rate
+    found.reasons = inspect(record, study.protocol.quality, study.grid.seconds)
+    if not found.reasons:
+        _harmonise(found, record, study)
+    return found
+
+
+def _what(path: Path, declared: CohortEcg) -> dict[str, str]:
+    """Format and unit, from the file's first bytes and the name of its outermost element."""
+    kind = detect(path)
+    unit = f"declared: {declared.unit}" if declared.unit else "as the file states it"
+    return {"Format": _format(path, kind), "Unit": f"{unit}; shown in mV"}
+
+
+def _format(path: Path, kind: str) -> str:
+    from cardionets.contract import DIALECTS, FORMATS
+
+    name = FORMATS[kind][0].split(":")[0].split(";")[0]
+    if kind != "xml":
+        return name
+    try:
+        with split_row(path)[0].open("rb") as handle:
+            head = re.search(rb"<(?:\w+:)?([A-Za-z]\w*)[\s>]", handle.read(20_000).replace(b"\0", b""))
+    except OSError:
+        head = None
+    return DIALECTS.get(head[1].decode() if head else "", "XML")
+
+
+def _centred(signal: Floats) -> Floats:
+    """Without each lead's offset: (12, T) -> (12, T); what is not a number is not drawn."""
+    whole = np.where(np.isfinite(signal), signal, np.nan)
+    middle = np.nan_to_num(np.nanmedian(np.where(np.isfinite(whole).any(1, keepdims=True), whole, 0), axis=1))
+    return np.asarray(whole - middle[:, None], np.float32)
+
+
+def _harmonise(found: Recording, record: EcgRecord, study: Study) -> None:
+    """Fill in what the models see, exactly as the prepare stage makes it."""
+    rate = study.grid.rate
+    try:
+        signal = harmonise(record.signal, record.rate, study.grid, study.protocol.ecg)
+        peaks = r_peaks(signal, rate)
+        beat = median_beat(signal, peaks, rate)
+        if max(np.abs(signal).max(), np.abs(beat).max()) > np.iinfo(np.int16).max:
+            raise RecordError("amplitude_high", "the signal does not fit 16 bits of 1 uV; exclude it.")
+    except RecordError as fault:
+        found.reasons = [fault.reason]
+        return
+    found.signal, found.beat = np.rint(signal).astype(np.int16), np.rint(beat).astype(np.int16)
+    found.shown, found.shown_rate = signal, float(rate)
+    found.measured = rr_features(peaks, rate) | {"qrs_ms": qrs_duration_ms(beat, rate)}
+    quality = quality_flags(record.signal, record.rate, study.protocol.ecg.mains_hz)
+    found.flags += [name.removeprefix("q_") for name, bad in quality.items() if bad]
+
+
+def of_record(study: Study, cohort: str, record: str = "") -> Recording:
+    """A record of a store by its pseudonym; "" is the first record of a test person. Raises StudyError when absent."""
+    store = Store.open(study.path("store", cohort), study.grid, hide_test=True)
+    table = store.records
+    own = table[(table["record"] == record) if record else (table["split"] == "test")]
+    if own.empty:
+        raise StudyError(
+            f"store/{cohort}: record {record or 'of a test person'}: not there; choose one of its records."
+        )
+    row = own.iloc[0]
+    sex = None if pd.isna(row["sex"]) else str(row["sex"])
+    numbers = {name: None if pd.isna(row[name]) else float(row[name]) for name in RANGES}
+    signal, beat = (np.array(array[int(row["row"])]) for array in (store.ecg, store.beat))
+    what = {
+        "Format": "a record of the study's store",
+        "Sampling rate": f"{study.grid.rate} Hz",
+        "Length": f"{study.grid.seconds} s",
+        "Leads": "12",
+        "Unit": "uV; shown in mV",
+    }
+    return Recording(
+        what,
+        Person(sex=sex, **numbers),
+        signal.astype(np.float32),
+        float(study.grid.rate),
+        signal,
+        beat,
+        flags=[name.removeprefix("q_") for name in map(str, table) if name.startswith("q_") and bool(row[name])],
+        measured={name: float(row[name]) for name in ("rate_bpm", "rr_cv", "rr_rmssd_ms", "qrs_ms")},
+        name=fingerprint(signal),
+        simulated=study.cohort(cohort).simulated,
+    )
+
+
+def answer(study: Study, recording: Recording) -> Answer:
+    """Phenotypes and disease probabilities of a recording that passed the gates.
+
+    The arm reads covariates too when all four are known. Raises StudyError for missing or foreign weights.
+    """
+    person = recording.person
+    arm, disease_arm = ("aligned_covariates",) * 2 if person.complete else ("aligned_teacher", "aligned")
+    x = {"aligned": _embedding(study, recording), "covariates": person.features()}
+    values, card = _apply(study, "phenotypes", arm, x)
+    risks, _ = _apply(study, "screening", disease_arm, x)
+    norms = Norms.load(study, arm)
+    estimates = [_estimate(norms, arm, name, value, person) for name, value in values.items()]
+    behind = max((norms.half_width(arm, name)[1] for name in values), default=0)
+    chosen, notes = _risks(study, norms, disease_arm, risks)
+    simulated = bool(card.data.get("simulated", False))
+    return Answer(arm, disease_arm, estimates, chosen, behind, simulated, norms.notes + notes)
+
+
+def one_store(recording: Recording) -> Store:
+    """The recording as a store of one record, for functions that embed the ECGs of a store."""
+    assert recording.signal is not None and recording.beat is not None
+    one = SimpleNamespace(ecg=recording.signal[None], beat=recording.beat[None])  # (1, 12, T) and (1, 12, B)
+    return cast(Store, one)
+
+
+def _embedding(study: Study, recording: Recording) -> Floats:
+    from cardionets.embed import ecg_settings, embed_ecgs, load_align
+
+    return embed_ecgs(load_align(study), one_store(recording), ecg_settings(study).encoder.samples)
+
+
+def _apply(study: Study, name: str, arm: str, x: Mapping[str, Floats]) -> tuple[dict[str, float], weights.Card]:
+    """Endpoint -> prediction of one arm, fitted on all labels, of ``weights/<name>``."""
+    from cardionets.arms import ARMS, predict_head
+
+    head, card = _head(study, name, arm)
+    (row,) = predict_head(head, np.concatenate([x[part] for part in ARMS[arm].features], axis=1))
+    return {endpoint: float(v) for endpoint, v in zip(card.config["endpoints"], row) if np.isfinite(v)}, card
+
+
+def _head(study: Study, name: str, arm: str) -> tuple[LinearHead, weights.Card]:
+    from cardionets.models.heads import LinearHead
+
+    tensors, card = weights.load(study.path("weights", name), weights.contract(study))
+    state = {key.removeprefix(f"{arm}@1/"): value for key, value in tensors.items() if key.startswith(f"{arm}@1/")}
+    if not state:
+        raise StudyError(f"weights/{name}/card.json: arm {arm}: not in these weights; fit them again.")
+    features, targets = state["weight"].shape
+    head = LinearHead(features, targets, card.config["task"] == "diseases")
+    weights.fill(head, state, name)
+    return head.eval(), card
+
+
+def _estimate(norms: Norms, arm: str, name: str, value: float, person: Person) -> Estimate:
+    item = phenotypes.BY_NAME[name]
+    half, _ = norms.half_width(arm, name)
+    floor = -np.inf if item.unit == "%" else 0.0  # volumes, masses, lengths and areas are not negative
+    return Estimate(item, value, max(value - half, floor), value + half, norms.range(name, person.sex, person.age))
+
+
+def _risks(study: Study, norms: Norms, arm: str, risks: Mapping[str, float]) -> tuple[list[Risk], list[str]]:
+    from cardionets import operating
+
+    try:
+        table, notes = operating.load(study), []
+    except StudyError:
+        table = pd.DataFrame({"arm": [], "endpoint": [], "threshold": []})
+        notes = ["Operating thresholds are not given: their table is not here."]
+    own: dict[Any, float] = dict(table[table["arm"] == arm][["endpoint", "threshold"]].itertuples(index=False))
+    return [Risk(name, value, own.get(name, np.nan), *norms.share(name)) for name, value in risks.items()], notes
+
+
+def cines(study: Study, recording: Recording) -> dict[str, NDArray[np.uint8]]:
+    """Drawn cines (frame, H, W) of both views, empty when there is no generator here. May raise StudyError."""
+    if not study.path("weights", "generator", weights.CARD).is_file():
+        return {}
+    import torch
+
+    from cardionets.draw import Artist
+
+    artist = Artist(study)
+    tokens, _ = artist.reader.read(one_store(recording), np.zeros(1, np.int64))
+    drawn = artist.draw_from(torch.from_numpy(tokens), [recording.name])
+    return {view: cine[0].cpu().numpy() for view, cine in drawn.items()}

@@ -1,0 +1,307 @@
+"""The patient page: one recording and what the models say of it, as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import time
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cardionets import diseases, figures, page
+from cardionets.config import CohortEcg, Study, check
+from cardionets.figures.base import GREY, METADATA, OKABE_ITO, Provenance, png_bytes, protocol_hash, stamp, styled
+from cardionets.norms import LEVEL, SMALLEST
+from cardionets.patient import Answer, Estimate, Person, Recording, Risk, answer, cines, of_file
+
+TITLE: Final = "One ECG and what the study's models say of the heart"
+USE: Final = "Research use only: not a medical device, not for decisions about a patient."
+GATES: Final[dict[str, tuple[str, ...]]] = {
+    "Every sample is a number": ("nan",),
+    "Long enough": ("too_short",),
+    "Not clipped": ("clipped",),
+    "No lead is flat": ("flat_lead",),
+    "Heart rate is plausible": ("rate_implausible",),
+    "Amplitudes are plausible": ("amplitude_",),
+    "Limb leads agree with each other": ("identity_", "leads_swapped"),
+    "No exchange of limb electrodes": ("limb_reversal",),
+}
+"""What is checked, and how the codes begin that refute it."""
+AFTER: Final = {"nan": 1, "too_short": 2, "rate_implausible": 5}
+"""Gates that are looked at when this code ends the inspection."""
+Cines = Mapping[str, NDArray[np.uint8]]
+MINUS: Final = str.maketrans("-", "−")
+
+
+def render(study: Study, recording: Recording, found: Answer | None, drawn: Cines) -> str:
+    """The page. ``found`` is None, and nothing is predicted, for a recording that was refused."""
+    sections = [_ecg(study, recording), _gates(study, recording)]
+    if found is not None:
+        sections += [*_phenotypes(study, recording, found), _diseases(study, found)]
+        sections += [_cines(recording, found, drawn), _reading(found)]
+    body = _banner(recording, found) + "\n".join(sections)
+    lead = "From a 12-lead ECG to cardiac-MRI phenotypes and disease screening."
+    return page.render(TITLE, lead, body, [], _provenance(study, recording).line(), False)
+
+
+def make(study: Study, recording: Recording, target: Path) -> Path:
+    """Write the page; where there is a generator, at once without cines and again with them."""
+    found = answer(study, recording) if not recording.reasons else None
+    page.write(target, render(study, recording, found, {}))
+    drawn = cines(study, recording) if found is not None else {}
+    return page.write(target, render(study, recording, found, drawn)) if drawn else target
+
+
+def run(args: Namespace) -> int:
+    """The sub-command ``patient``; 1 for an ECG that was refused. Raises StudyError for what the user can mend."""
+    start, study = time.monotonic(), Study()
+    leads = tuple(name.strip() for name in args.leads.split(",")) if args.leads else None
+    values = {"unit": args.unit, "rate": args.rate, "leads": leads}
+    declared = check(CohortEcg, {k: v for k, v in values.items() if v is not None}, "patient: --")
+    person = Person(args.age, args.sex, args.height, args.weight)
+    recording = of_file(study, Path(args.file), declared, person)
+    target = make(study, recording, Path(args.out))
+    print(f"{target} written in {time.monotonic() - start:.1f} s; research use only")
+    if recording.reasons:
+        print(f"the ECG was refused: {', '.join(recording.reasons)}")
+    return int(bool(recording.reasons))
+
+
+def _banner(recording: Recording, found: Answer | None) -> str:
+    style = (files("cardionets") / "assets" / "patient.css").read_text(encoding="utf-8")
+    lines = [f"<style>\n{style}</style>", f'<p class="use">{USE}</p>']
+    if recording.simulated:
+        lines.append('<p class="simulated">SIMULATED DATA: this is not a real person</p>')
+    elif found is not None and found.simulated:
+        text = "SIMULATED: the models learnt from simulated hearts; no number below describes a real one"
+        lines.append(f'<p class="simulated">{text}</p>')
+    if recording.reasons:
+        lines.append('<p class="refused">This ECG was refused, so nothing is predicted. The reason is below.</p>')
+    return "\n".join(lines) + "\n"
+
+
+def _provenance(study: Study, recording: Recording, simulated: bool = False) -> Provenance:
+    preset, code = study.protocol.preset, protocol_hash(study)
+    return Provenance("One recording", None, preset, code, simulated or recording.simulated)
+
+
+def _section(title: str, *parts: str) -> str:
+    anchor = "".join(c if c.isalnum() else "-" for c in title.lower())
+    body = "\n".join(part for part in parts if part)
+    return f'<section id="{anchor}">\n<h2>{html.escape(title)}</h2>\n{body}\n</section>'
+
+
+def _words(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>" if text else ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0, bad: Sequence[int] = ()) -> str:
+    """A table of text; the last ``numbers`` columns are set right, rows numbered in ``bad`` in red."""
+    edge = len(head) - numbers
+
+    def line(cells: Sequence[str], tag: str, mark: str = "") -> str:
+        shown = (f"<{tag}{' class=number' if i >= edge else ''}>{html.escape(c)}</{tag}>" for i, c in enumerate(cells))
+        return f"<tr{mark}>{''.join(shown)}</tr>"
+
+    body = "".join(line(cells, "td", " class=bad" if i in bad else "") for i, cells in enumerate(rows))
+    top = f"<thead>{line(head, 'th')}</thead>" if any(head) else ""
+    return f'<div class="table"><table class="data">{top}<tbody>{body}</tbody></table></div>'
+
+
+def _picture(data: bytes, kind: str, words: str, mark: str = "") -> str:
+    words = html.escape(words)
+    image = f'<img alt="{words}" src="{page.data_uri(data, kind)}">'
+    return f"<figure{mark}>{image}<figcaption>{words}</figcaption></figure>"
+
+
+def _svg(figure: Figure, provenance: Provenance) -> bytes:
+    """A figure as SVG of its true size, so that 25 mm of paper are 25 mm of page."""
+    stamp(figure, provenance)
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "cardionets", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata=METADATA[".svg"])
+    return buffer.getvalue()
+
+
+def _ecg(study: Study, recording: Recording) -> str:
+    plot = ""
+    if recording.shown is not None:
+        low, high = study.protocol.ecg.band_hz
+        band = f"Filtered to {low:g}–{high:g} Hz, as the models see it." if recording.signal is not None else "As read."
+        drawn = figures.ecg(recording.shown, recording.shown_rate, "")
+        words = f"12-lead ECG at 25 mm/s and 10 mm/mV. {band}"
+        plot = _picture(_svg(drawn, _provenance(study, recording)), ".svg", words, ' class="paper"')
+    known = {**recording.what, **_measured(recording), **_who(recording.person)}
+    return _section("The ECG", plot, _table(("", ""), known.items()) if known else "")
+
+
+def _measured(recording: Recording) -> dict[str, str]:
+    labels = {
+        "rate_bpm": ("Heart rate", "/min"),
+        "qrs_ms": ("QRS duration", "ms"),
+        "rr_rmssd_ms": ("RMSSD of RR intervals", "ms"),
+    }
+    found = {k: v for k, v in recording.measured.items() if k in labels and np.isfinite(v)}
+    return {labels[name][0]: f"{found[name]:.0f} {labels[name][1]}" for name in labels if name in found}
+
+
+def _who(person: Person) -> dict[str, str]:
+    parts = [f"{person.age:.0f} years" if person.age is not None else ""]
+    parts += [{"F": "female", "M": "male"}.get(person.sex or "", "")]
+    parts += [f"{person.height_cm:.0f} cm" if person.height_cm is not None else ""]
+    parts += [f"{person.weight_kg:.0f} kg" if person.weight_kg is not None else ""]
+    known = ", ".join(part for part in parts if part)
+    return {"Person": known or "age, sex, height and weight unknown"}
+
+
+def _gates(study: Study, recording: Recording) -> str:
+    from cardionets.contract import FLAGS, READING
+
+    if recording.unread:
+        why = READING.get(recording.reasons[0], "the file could not be understood")
+        line = ("The file can be read", "failed", f"{recording.reasons[0]}: {why}")
+        return _section("Quality gates", _table(("Gate", "Result", "Reason"), [line], bad=(0,)))
+    rows = [("The file can be read", "passed", ""), *_checked(study, recording.reasons)]
+    bad = [i for i, row in enumerate(rows) if row[1] == "failed"]
+    seen = [FLAGS.get(f"q_{name}", name.replace("_", " ")) for name in recording.flags]
+    noted = f"Noted, without consequence: {', '.join(seen)}." if seen else ""
+    return _section("Quality gates", _table(("Gate", "Result", "Reason"), rows, bad=bad), _words(noted))
+
+
+def _checked(study: Study, reasons: Sequence[str]) -> list[tuple[str, str, str]]:
+    """One line per gate; what an earlier fault kept from being looked at is said to be so."""
+    from cardionets.contract import signal_reasons
+
+    meanings = signal_reasons(study)
+    last = min((AFTER[r] for r in reasons if r in AFTER and (r != "too_short" or reasons == [r])), default=len(GATES))
+    rows = []
+    for i, (gate, starts) in enumerate(GATES.items()):
+        found = [reason for reason in reasons if reason.startswith(starts)]
+        result = "failed" if found else "passed" if i < last else "not checked"
+        rows.append(
+            (gate, result, "; ".join(f"{r}: {meanings.get(pattern(r), 'see the input contract')}" for r in found))
+        )
+    return rows
+
+
+def pattern(reason: str) -> str:
+    """The entry of the input contract that explains a reason code."""
+    general = re.sub(r"_x\d+$", "_xN", reason)
+    return "leads_swapped_A_B" if general.startswith("leads_swapped") else general
+
+
+def _number(value: float, unit: str = "") -> str:
+    if not np.isfinite(value):
+        return "–"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 or unit == "%" else 2
+    return f"{value:.{digits}f}".translate(MINUS)
+
+
+def _span(low: float, high: float, unit: str) -> str:
+    return f"{_number(low, unit)} to {_number(high, unit)}" if np.isfinite(low) and np.isfinite(high) else "–"
+
+
+def _phenotypes(study: Study, recording: Recording, found: Answer) -> list[str]:
+    head = study.protocol.endpoints.headline_phenotypes
+    main = [e for name in head for e in found.estimates if e.phenotype.name == name]
+    sees = "the ECG with age, sex, height and weight" if found.arm.endswith("covariates") else "the ECG alone"
+    lead = f"Estimated from {sees} (arm {found.arm}), with {LEVEL:.0%} intervals"
+    lead += f" from {found.interval_people:,} validation people." if found.interval_people else " where known."
+    simulated = recording.simulated or found.simulated
+    shown = ""
+    if any(e.reference for e in main):
+        drawn = png_bytes(ruler(main), _provenance(study, recording, simulated))
+        words = "Estimates with their intervals; the band is the reference range of healthy people."
+        shown = _picture(drawn, ".png", words)
+    return [
+        _section("Phenotypes", _words(lead), shown, _estimates(main)),
+        _section(
+            f"All {len(found.estimates)} phenotypes",
+            f"<details><summary>Show</summary>{_estimates(found.estimates)}</details>",
+        ),
+    ]
+
+
+def _estimates(rows: Sequence[Estimate]) -> str:
+    head = ("Phenotype", "Place", "Reference group", "Estimate", f"{LEVEL:.0%} interval", "Reference range")
+    lines = []
+    for e in rows:
+        unit, r = e.phenotype.unit, e.reference
+        group = f"{r.group}, n = {r.n:,}" if r else "too few people"
+        values = (_number(e.value, unit), _span(e.lower, e.upper, unit), _span(r.lower, r.upper, unit) if r else "–")
+        lines.append((e.phenotype.title, e.position, group, *values))
+    return _table(head, lines, 3)
+
+
+@styled
+def ruler(estimates: Sequence[Estimate]) -> Figure:
+    """Each phenotype on its own scale, so that all reference ranges are one band: 0 is its lower limit, 1 its upper."""
+    known = [(e, e.reference) for e in estimates if e.reference is not None]
+    figure = Figure(figsize=(6.4, 0.5 + 0.34 * len(known)), layout="constrained")
+    ax = figure.add_subplot()
+    ax.axvspan(0, 1, color=OKABE_ITO[2], alpha=0.16, lw=0)
+    for y, (e, r) in enumerate(known):
+        place, low, high = ((v - r.lower) / (r.upper - r.lower) for v in (e.value, e.lower, e.upper))
+        ax.plot([low, high], [y, y], color=OKABE_ITO[0], lw=1.4)
+        ax.plot([place], [y], "o", color=OKABE_ITO[0], ms=5)
+    ax.set_yticks(range(len(known)), [e.phenotype.title for e, _ in known])
+    ax.set_xticks([0, 1], ["2.5 %", "97.5 %"])
+    ax.set(ylim=(len(known) - 0.5, -0.5), xlabel="Reference range")
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(left=False, colors=GREY, labelcolor="black")
+    return figure
+
+
+def _diseases(study: Study, found: Answer) -> str:
+    specific = f"{study.protocol.statistics.specificity:.0%}"
+    lead = f"Probabilities of arm {found.disease_arm}, calibrated to how common each disease was at development. "
+    lead += f"The threshold reaches a specificity of {specific} on validation people."
+    head = ("Disease", "Against the threshold", "Probability", "Threshold", "At development", "People")
+    return _section("Diseases", _words(lead), _table(head, [_risk(r) for r in found.risks], 4))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %" if np.isfinite(value) else "–"
+
+
+def _risk(r: Risk) -> tuple[str, ...]:
+    side = "" if not np.isfinite(r.threshold) else "at or above" if r.value >= r.threshold else "below"
+    numbers = (_percent(r.value), _percent(r.threshold), _percent(r.prevalence), f"{r.people:,}")
+    return (diseases.BY_NAME[r.disease].label, side or "no threshold", *numbers)
+
+
+def _cines(recording: Recording, found: Answer, drawn: Cines) -> str:
+    if not drawn:
+        return _section("Drawn cines", _words("No cine is drawn: there is no trained generator here."))
+    names = {"sax": "short axis", "4ch": "four-chamber"}
+    rate = recording.measured.get("rate_bpm", 60.0)
+    gif = figures.animate(
+        {names.get(view, view): cine for view, cine in drawn.items()},
+        60 / rate if np.isfinite(rate) and rate > 0 else 1.0,
+        simulated=recording.simulated or found.simulated,
+    )
+    words = "Short axis and four chambers, drawn by the generator from the ECG alone: no camera saw this heart."
+    return _section("Drawn cines", _picture(gif, ".gif", words))
+
+
+def _reading(found: Answer) -> str:
+    lines = [
+        f"An interval holds the value that cardiac MRI would measure in {LEVEL:.0%} of people like those of the "
+        "development cohort (split conformal prediction on its validation people); it says nothing of other people, "
+        "of children, or of other devices before they are validated.",
+        "A reference range is the 2.5 to 97.5 percentile of the MRI measurements of healthy training people of the "
+        f"same sex and age; where that group has fewer than {SMALLEST}, of a wider group, which the table names.",
+        "An estimate drawn to the middle is usual where the ECG says little: then the interval is wide.",
+        "A probability is that of a diagnosis as the development centres coded it, at their mix of people.",
+        *found.notes,
+    ]
+    return _section("How to read this page", *map(_words, lines))
