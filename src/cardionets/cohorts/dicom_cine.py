@@ -6,7 +6,6 @@ in the stack, the phase by TriggerTime. What cannot be trusted is refused with f
 
 from __future__ import annotations
 
-import io
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,49 +13,17 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.config import disable_value_validation
-from pydicom.tag import Tag
 
 from cardionets.cmr import AXES, MIN_FRAMES, VIEWS, Cine, middle_slice, plane
 from cardionets.cohorts.archive import files_in
+from cardionets.cohorts.dicom_header import NEEDED, Header, read_header
 from cardionets.config import StudyError
 
 MAGIC: Final = b"DICM"
-PLAIN: Final = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
-NEEDED: Final = (
-    "SeriesInstanceUID",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "PixelSpacing",
-    "Rows",
-    "Columns",
-    "PixelData",
-)
-WELCOME: Final = (
-    "TriggerTime",
-    "SeriesNumber",
-    "SeriesDescription",
-    "InstanceNumber",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "BitsAllocated",
-    "PixelRepresentation",
-    "PhotometricInterpretation",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "CardiacNumberOfImages",
-    "NominalInterval",
-    "HeartRate",
-    "AcquisitionDate",
-    "SeriesDate",
-    "StudyDate",
-)
-TAGS: Final = {keyword: Tag(keyword) for keyword in (*NEEDED, *WELCOME)}
 DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 NOT_A_CINE: Final = re.compile(r"inlinevf|scout|localizer|loc\b|flow|tagging|lge|shmolli|t1map|t2map", re.IGNORECASE)
 NAMED: Final = {
@@ -101,7 +68,7 @@ class _Image:
     """One file's header; its pixels stay undecoded in ``data`` until they are wanted."""
 
     name: str
-    data: Any
+    data: Header
     series: str
     series_number: int
     description: str
@@ -149,33 +116,13 @@ def _header(name: str, raw: bytes) -> _Image:
             f"{name}: transfer syntax: deflated DICOM is not read; convert it to Explicit VR Little Endian."
         )
     try:
-        with disable_value_validation():  # the fields that matter are checked here, all of them
-            data = pydicom.dcmread(io.BytesIO(raw))
-            fields = _fields(data)
+        data = read_header(raw)
+        fields = _fields(data)
     except StudyError as error:
         raise StudyError(f"{name}: {error}") from None
     except Exception as error:  # bytes from elsewhere can fail anywhere inside the parser
         raise StudyError(f"{name}: unreadable DICOM ({type(error).__name__}); copy it again from the source.") from None
     return _Image(name, data, **fields)
-
-
-def _text(data: Any, keyword: str) -> str:
-    """The stored text of one element, "" where absent; spares the parser's costly conversion of every element."""
-    tag = TAGS[keyword]
-    if tag not in data:
-        return ""
-    value = data.get_item(tag).value
-    return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else str(value or "")
-
-
-def _short(data: Any, keyword: str) -> int:
-    """The value of one element of unsigned 16-bit form, 0 where absent."""
-    tag = TAGS[keyword]
-    if tag not in data:
-        return 0
-    item = data.get_item(tag)
-    order: Literal["little", "big"] = "little" if item.is_little_endian else "big"
-    return int.from_bytes(item.value[:2], order) if isinstance(item.value, bytes) else int(item.value)
 
 
 def _numbers(keyword: str, text: str, count: int) -> NDArray[np.float64]:
@@ -186,27 +133,34 @@ def _numbers(keyword: str, text: str, count: int) -> NDArray[np.float64]:
     return values
 
 
-def _fields(data: Any) -> dict[str, Any]:
-    missing = [key for key in NEEDED if TAGS[key] not in data]
+@lru_cache(maxsize=256)
+def _geometry(orientation: str, position: str, spacing: str) -> tuple[_Plane, float, tuple[float, float]]:
+    """Plane, depth along its normal and pixel spacing; the images of one slice share all three."""
+    where = _plane(orientation)
+    corner = _numbers("ImagePositionPatient", position, 3)
+    rows, columns = _numbers("PixelSpacing", spacing, 2).tolist()
+    return where, round(float(corner @ where.normal), 1), (rows, columns)
+
+
+def _fields(data: Header) -> dict[str, Any]:
+    missing = [key for key in NEEDED if key not in data.values]
     if missing:
         raise StudyError(f"{', '.join(missing)}: missing; export the original images with their geometry.")
-    if int(_text(data, "NumberOfFrames") or 1) > 1 or _short(data, "SamplesPerPixel") > 1:
+    if int(data.text("NumberOfFrames") or 1) > 1 or data.short("SamplesPerPixel") > 1:
         raise StudyError("NumberOfFrames, SamplesPerPixel: multi-frame or colour; export single grey frames.")
-    where = _plane(_text(data, "ImageOrientationPatient"))
-    corner, spacing = (
-        _numbers(key, _text(data, key), n) for key, n in (("ImagePositionPatient", 3), ("PixelSpacing", 2))
-    )
-    time = _text(data, "TriggerTime")
+    place = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
+    where, depth, spacing_mm = _geometry(*(data.text(key) for key in place))
+    time = data.text("TriggerTime")
     return {
-        "series": _text(data, "SeriesInstanceUID"),
-        "series_number": int(_text(data, "SeriesNumber") or 0),
-        "description": _text(data, "SeriesDescription"),
+        "series": data.text("SeriesInstanceUID"),
+        "series_number": int(data.text("SeriesNumber") or 0),
+        "description": data.text("SeriesDescription"),
         "plane": where,
-        "depth": round(float(corner @ where.normal), 1),
-        "spacing_mm": tuple(spacing.tolist()),
-        "shape": (_short(data, "Rows"), _short(data, "Columns")),
+        "depth": depth,
+        "spacing_mm": spacing_mm,
+        "shape": (data.short("Rows"), data.short("Columns")),
         "time_ms": float(time) if time else None,
-        "number": int(_text(data, "InstanceNumber") or 0),
+        "number": int(data.text("InstanceNumber") or 0),
     }
 
 
@@ -260,7 +214,7 @@ def _ordered(
         raise StudyError(
             f"{source.name}: TriggerTime: repeats within one slice; keep one reconstruction of the series."
         )
-    declared = _text(ordered[0].data, "CardiacNumberOfImages")
+    declared = ordered[0].data.text("CardiacNumberOfImages")
     if steps.max() > 1.8 * np.median(steps) or (declared.isdigit() and int(declared) > len(images)):
         raise StudyError(f"{source.name}: TriggerTime: {len(images)} frames, some are missing; copy the whole series.")
     return ordered, times, ()
@@ -271,10 +225,10 @@ def _pixels(image: _Image) -> NDArray[Any]:
     try:
         pixels = _plain(image)
         if pixels is None:
-            pixels = np.asarray(image.data.pixel_array)
-        slope = float(_text(image.data, "RescaleSlope") or 1)
-        intercept = float(_text(image.data, "RescaleIntercept") or 0)
-        inverted = _text(image.data, "PhotometricInterpretation") == "MONOCHROME1"
+            pixels = np.asarray(image.data.dataset.pixel_array)
+        slope = float(image.data.text("RescaleSlope") or 1)
+        intercept = float(image.data.text("RescaleIntercept") or 0)
+        inverted = image.data.text("PhotometricInterpretation") == "MONOCHROME1"
     except Exception as error:
         raise StudyError(
             f"{image.name}: PixelData: cannot be decoded ({type(error).__name__}); copy it again or decompress it."
@@ -289,26 +243,26 @@ def _pixels(image: _Image) -> NDArray[Any]:
 def _plain(image: _Image) -> NDArray[Any] | None:
     """The pixels (H, W) where they lie uncompressed as unsigned 8- or 16-bit little-endian numbers, else None."""
     data = image.data
-    bits = _short(data, "BitsAllocated")
-    raw = data.get_item(TAGS["PixelData"]).value
-    if data.file_meta.TransferSyntaxUID not in PLAIN or bits not in (8, 16) or _short(data, "PixelRepresentation"):
+    bits = data.short("BitsAllocated")
+    if not data.plain or bits not in (8, 16) or data.short("PixelRepresentation"):
         return None
-    return np.frombuffer(raw, f"<u{bits // 8}", image.shape[0] * image.shape[1]).reshape(image.shape)
+    rows, columns = image.shape
+    return np.frombuffer(data.values["PixelData"], f"<u{bits // 8}", rows * columns).reshape(rows, columns)
 
 
-def _cycle(data: Any) -> float | None:
+def _cycle(data: Header) -> float | None:
     """Length of the cardiac cycle in ms, from NominalInterval or HeartRate; None where both are absent or absurd."""
     try:
-        interval = float(_text(data, "NominalInterval") or 0) or 60_000 / float(_text(data, "HeartRate") or np.inf)
+        interval = float(data.text("NominalInterval") or 0) or 60_000 / float(data.text("HeartRate") or np.inf)
     except (ValueError, ZeroDivisionError):
         return None
     return interval if 250 <= interval <= 3000 else None
 
 
-def _day(data: Any) -> date | None:
+def _day(data: Header) -> date | None:
     for key in ("AcquisitionDate", "SeriesDate", "StudyDate"):
         try:
-            return datetime.strptime(_text(data, key), "%Y%m%d").date()
+            return datetime.strptime(data.text(key), "%Y%m%d").date()
         except ValueError:
             continue
     return None
