@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from cardionets import arms, diseases, phenotypes, predict, represent, weights
 from cardionets.config import Study, StudyError
-from cardionets.features import Features
+from cardionets.features import Features, People
 from cardionets.models import waves
 from cardionets.models.heads import Basis, HeadSettings, fit_logistic, fit_ridge
 from tests.toy_study import build
@@ -154,7 +154,7 @@ def test_predictions_are_tidy_and_leave_training_people_out(study: Study) -> Non
 
 
 def test_label_fractions_are_nested(study: Study) -> None:
-    people = arms._People(study, ["ukb"], "phenotypes", phenotypes.NAMES)
+    people = People(study, ["ukb"], "phenotypes", phenotypes.NAMES)
     few, many = people.labelled(0.3), people.labelled(0.7)
     assert 0 < few.sum() < many.sum() < people.labelled(1.0).sum() == len(few)
     assert not (few & ~many).any()

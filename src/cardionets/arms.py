@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from cardionets import data, phenotypes, splits, train, weights
-from cardionets.config import Settings, Study, StudyError
+from cardionets import phenotypes, train, weights
+from cardionets.config import Settings, Study
 from cardionets.device import pick_device
 from cardionets.embed import config_of, ecg_settings, embed_ecgs, load_align
-from cardionets.features import Features
+from cardionets.features import Features, People
 from cardionets.models.ecg_mae import EcgSettings
 from cardionets.models.heads import Basis, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge, mean_head
 from cardionets.models.supervised import EcgNetwork, Task, supervised_loss
@@ -83,58 +83,12 @@ class Fitted:
     notes: list[str] = field(default_factory=list)
 
 
-class _People:
-    """Training and validation people of one or more cohorts, their features, labels and label fractions."""
-
-    def __init__(self, study: Study, cohorts: Sequence[str], task: Task, endpoints: Sequence[str]) -> None:
-        self.study, self.task, self.endpoints = study, task, tuple(endpoints)
-        self.sources = [Features(study, cohort) for cohort in cohorts]
-        self.rows = {split: [_people_of(s.records, split) for s in self.sources] for split in ("train", "val")}
-        for split, parts in self.rows.items():
-            if not sum(map(len, parts)):
-                raise StudyError(f"{task}: no {split} person in {', '.join(cohorts)}; check the split in params.yaml.")
-
-    def x(self, names: Sequence[str], split: str) -> Floats:
-        """Features (n, p) of one split's people."""
-        return np.concatenate([s.join(names, rows) for s, rows in zip(self.sources, self.rows[split])])
-
-    def blocks(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Block number of every feature."""
-        return self.sources[0].blocks(names)
-
-    def y(self, split: str) -> Doubles:
-        """Labels (n, k), NaN = unknown."""
-        take = data.targets if self.task == "phenotypes" else lambda r: data.labels(r, self.endpoints)
-        return np.concatenate([take(s.records.iloc[rows]) for s, rows in zip(self.sources, self.rows[split])])
-
-    def labelled(self, fraction: float) -> NDArray[np.bool_]:
-        """Training people whose labels are known at this fraction, (n,); nested by a hash of the person."""
-        salt = f"{self.study.protocol.split.salt}|labels"
-        names = [name for s, rows in zip(self.sources, self.rows["train"]) for name in s.records["person"].iloc[rows]]
-        chosen: NDArray[np.bool_] = np.array([splits.uniform(name, salt) for name in names]) < fraction
-        return chosen
-
-    def table(self, split: str, keep: NDArray[np.bool_] | None = None) -> data.Table:
-        """Signals and labels for a network."""
-        parts = [(s.store, s.records.iloc[rows]) for s, rows in zip(self.sources, self.rows[split])]
-        table, y = data.ecg_table(parts), self.y(split).astype(np.float32)
-        kept = np.arange(len(table)) if keep is None else np.flatnonzero(keep)
-        columns = {name: c.pick(kept) for name, c in table.columns.items()}
-        return data.Table(**columns, y=data.column(y, kept))
-
-
-def _people_of(records: pd.DataFrame, split: str) -> Rows:
-    """Row numbers of each person's first record in a split."""
-    first = ~records["person"].duplicated()
-    return np.flatnonzero(first & (records["split"] == split))
-
-
 def fit_phenotypes(study: Study, force: bool = False) -> pd.DataFrame:
     """Fit every arm at every label fraction on the paired cohort; returns mean validation R2 per arm and fraction.
 
     Writes ``weights/phenotypes``.
     """
-    people = _People(study, [study.protocol.study.paired], "phenotypes", phenotypes.NAMES)
+    people = People(study, [study.protocol.study.paired], "phenotypes", phenotypes.NAMES)
     return _fit_all(study, people, study.protocol.endpoints.label_fractions, force)
 
 
@@ -144,11 +98,11 @@ def fit_screening(study: Study, force: bool = False) -> pd.DataFrame:
     Writes ``weights/screening``.
     """
     cohorts = list(dict.fromkeys((study.protocol.study.paired, study.protocol.study.screening)))
-    people = _People(study, cohorts, "diseases", study.protocol.endpoints.diseases)
+    people = People(study, cohorts, "diseases", study.protocol.endpoints.diseases)
     return _fit_all(study, people, (1.0,), force)
 
 
-def _fit_all(study: Study, people: _People, fractions: Sequence[float], force: bool) -> pd.DataFrame:
+def _fit_all(study: Study, people: People, fractions: Sequence[float], force: bool) -> pd.DataFrame:
     settings = study.block("heads", ArmSettings)
     fitted = Fitted(people.task, people.endpoints)
     bases: dict[tuple[str, ...], Basis] = {}
@@ -170,7 +124,7 @@ def _fit_all(study: Study, people: _People, fractions: Sequence[float], force: b
 
 def _fit_head(
     fitted: Fitted,
-    people: _People,
+    people: People,
     name: str,
     fraction: float,
     labelled: NDArray[np.bool_],
@@ -210,7 +164,7 @@ def _mine(fit: Fit, arm: Arm) -> list[str]:
 
 
 def _taught(
-    people: _People, y: Doubles, labelled: NDArray[np.bool_], settings: HeadSettings
+    people: People, y: Doubles, labelled: NDArray[np.bool_], settings: HeadSettings
 ) -> tuple[Doubles, NDArray[np.bool_]]:
     """Labels of everybody with a CMR: the true ones where known and allowed, else what the CMR teacher reads off."""
     cmr, cmr_val = people.x(("cmr",), "train"), people.x(("cmr",), "val")
@@ -231,7 +185,7 @@ def predict_head(head: LinearHead, x: Floats) -> Floats:
 
 def _fit_network(
     fitted: Fitted,
-    people: _People,
+    people: People,
     name: str,
     fraction: float,
     labelled: NDArray[np.bool_],
@@ -271,7 +225,7 @@ def _fit_network(
 
 
 def _network(
-    study: Study, people: _People, name: str, fraction: float, keep: NDArray[np.bool_], fitted: Fitted
+    study: Study, people: People, name: str, fraction: float, keep: NDArray[np.bool_], fitted: Fitted
 ) -> EcgNetwork:
     """A fresh network, or the aligned encoder with the aligned arm's own head to start from."""
     torch.manual_seed(study.protocol.seed)
@@ -318,7 +272,7 @@ def summary(fitted: Fitted) -> pd.DataFrame:
     return scores.pivot_table(index="arm", columns="fraction", values="value", sort=False)
 
 
-def _save(study: Study, fitted: Fitted, people: _People, settings: ArmSettings) -> None:
+def _save(study: Study, fitted: Fitted, people: People, settings: ArmSettings) -> None:
     name = "phenotypes" if fitted.task == "phenotypes" else "screening"
     tensors = {
         f"{arm}@{fraction:g}/{key}": value

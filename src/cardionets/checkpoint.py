@@ -1,9 +1,12 @@
-"""Checkpoints of a training run: one safetensors file with numbers and history as JSON in its header."""
+"""What a training run leaves behind: its history, and checkpoints as one safetensors file with JSON in its header."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -12,6 +15,28 @@ from torch import Tensor
 from cardionets.files import atomic_path
 
 Groups = dict[str, dict[str, Tensor]]
+
+
+@dataclass
+class History:
+    """What a run leaves behind: its learning curve, and which epoch was kept."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = math.inf
+
+    def frame(self) -> pd.DataFrame:
+        """One row per epoch, the start as epoch 0: epoch, step, lr, losses, val_ losses and the clock columns."""
+        return pd.DataFrame(self.rows)
+
+    def kept(self) -> dict[str, float]:
+        """The row of the epoch whose weights were kept."""
+        return next((row for row in self.rows if row["epoch"] == self.best_epoch), {})
+
+    def curve(self) -> pd.DataFrame:
+        """The learning curve without its clock columns, so that equal runs write equal bytes."""
+        return self.frame().drop(columns=["samples_per_second", "loading", "seconds"], errors="ignore")
 
 
 def write(path: Path, groups: Groups, optimiser: torch.optim.Optimizer, notes: dict[str, str]) -> None:

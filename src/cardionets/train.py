@@ -18,27 +18,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cardionets import checkpoint
-from cardionets.config import Settings, StudyError
+from cardionets.checkpoint import History as History
+from cardionets.config import StudyError
 from cardionets.device import (
     Draw,
-    Precision,
     alone,
     autocast,
     mean_over_processes,
@@ -50,29 +47,11 @@ from cardionets.device import (
 )
 from cardionets.files import atomic_path
 from cardionets.progress import clock
+from cardionets.schedule import TrainSettings as TrainSettings
+from cardionets.schedule import learning_rate, make_optimiser, share_out
 
 Batch = dict[str, Tensor]
 CHECKPOINT: Final = "checkpoint.safetensors"
-
-
-class TrainSettings(Settings):
-    """Budget and optimiser of one training run."""
-
-    epochs: int = Field(gt=0)
-    batch: int = Field(gt=0)  # rows per optimisation step, over all processes and accumulated pieces
-    lr: float = Field(gt=0)  # peak learning rate at that batch
-    warmup: float = Field(default=1.0, ge=0)  # epochs of linear rise: Adam's second moments are noise at the start
-    min_lr: float = Field(default=0.0, ge=0)  # fraction of lr that the cosine ends at
-    weight_decay: float = Field(default=0.05, ge=0)  # matrices only; biases, norms and embeddings of one axis are free
-    betas: tuple[float, float] = (0.9, 0.95)  # as in masked auto-encoders: a shorter memory than 0.999
-    clip: float = Field(default=1.0, ge=0)  # largest gradient norm; 0 = unbounded
-    accumulate: int = Field(default=1, gt=0)  # pieces of a batch computed one after the other when memory is short
-    ema: float = Field(default=0.0, ge=0, lt=1)  # decay of the weight average that is validated and kept; 0 = off
-    precision: Precision = "auto"
-    patience: int = Field(
-        default=0, ge=0
-    )  # epochs without a better validation loss before stopping; 0 = run to the end
-    checkpoint_seconds: float = Field(default=10.0, ge=0)  # least time between two checkpoints
 
 
 class Data(Protocol):
@@ -86,28 +65,6 @@ class Data(Protocol):
 
 
 Loss = Callable[[Any, Batch, Draw], dict[str, Tensor]]  # (model, batch, draw) -> {"loss": minimised, others: logged}
-
-
-@dataclass
-class History:
-    """What a run leaves behind: its learning curve, and which epoch was kept."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    epoch: int = 0
-    best_epoch: int = 0
-    best_loss: float = math.inf
-
-    def frame(self) -> pd.DataFrame:
-        """One row per epoch, the start as epoch 0: epoch, step, lr, losses, val_ losses and the clock columns."""
-        return pd.DataFrame(self.rows)
-
-    def kept(self) -> dict[str, float]:
-        """The row of the epoch whose weights were kept."""
-        return next((row for row in self.rows if row["epoch"] == self.best_epoch), {})
-
-    def curve(self) -> pd.DataFrame:
-        """The learning curve without its clock columns, so that equal runs write equal bytes."""
-        return self.frame().drop(columns=["samples_per_second", "loading", "seconds"], errors="ignore")
 
 
 def fit(
@@ -177,9 +134,9 @@ class _Run:
         self.weights = {k: v for k, v in self.model.state_dict().items() if v.is_floating_point()}
         self.average = {k: v.clone() for k, v in self.weights.items()}
         self.best = {k: v.clone() for k, v in self.weights.items()}
-        self.optimiser = _optimiser(self.model, self.settings)
+        self.optimiser = make_optimiser(self.model, self.settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.batch, self.steps = _share_out(len(job.data), self.settings, job.name)
+        self.batch, self.steps = share_out(len(job.data), self.settings, job.name)
         self.history = History()
         self.first = 0
         self.started = self.told = self.saved = time.monotonic()
@@ -206,7 +163,7 @@ class _Run:
         totals: dict[str, Tensor] = {}
         self.model.train()
         for step, (pieces, waited) in enumerate(self._batches(epoch)):
-            lr = self._lr(epoch * self.steps + step)
+            lr = learning_rate(self.settings, epoch * self.steps + step, self.steps)
             loading += waited
             _add(totals, self._step(pieces, lr, epoch, step), 1 / self.steps)
             self._tell(epoch, step, totals["loss"], lr)
@@ -272,14 +229,6 @@ class _Run:
             f"{self.job.name}: the loss is no longer finite at epoch {epoch + 1}, step {step + 1} ({parts}; learning "
             f"rate {lr:.2g}); lower train.lr, lengthen train.warmup or set train.precision to fp32 in the preset."
         )
-
-    def _lr(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, then half a cosine down to ``min_lr``."""
-        warm, total = self.settings.warmup * self.steps, self.settings.epochs * self.steps
-        if step < warm:
-            return self.settings.lr * (step + 1) / (warm + 1)
-        cosine = (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm))) / 2
-        return self.settings.lr * (self.settings.min_lr + (1 - self.settings.min_lr) * cosine)
 
     def _record(self, row: dict[str, float], clocks: dict[str, float]) -> None:
         self.history.epoch = int(row["epoch"])
@@ -367,24 +316,3 @@ def _add(totals: dict[str, Tensor], values: dict[str, Tensor], share: float) -> 
     for key, value in values.items():
         part = value.detach().float() * share
         totals[key] = totals[key] + part if key in totals else part
-
-
-def _optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
-
-
-def _share_out(rows: int, settings: TrainSettings, name: str) -> tuple[int, int]:
-    """Batch and steps per epoch; a batch larger than the data shrinks to what can be shared out evenly."""
-    parts = world() * settings.accumulate
-    batch = min(settings.batch, rows - rows % parts)
-    if batch == 0 or batch % parts:
-        raise StudyError(
-            f"{name}: train.batch: {settings.batch} of {rows} rows cannot be shared between {world()} processes x "
-            f"{settings.accumulate} accumulated pieces; choose a multiple of {parts} and have at least as many rows."
-        )
-    return batch, rows // batch
