@@ -16,7 +16,8 @@
 # **Inputs.** ECGs of `store/<cohort>/`, the generator; real cines and phenotypes, where this centre has them, to judge
 # by.
 #
-# **Outputs.** `predictions/<cohort>_cines/` (patient-level, stays here), `results/<cohort>/images.csv`, moving pictures.
+# **Outputs.** `predictions/<cohort>_cines/` (patient-level, stays here), `results/<cohort>/images.csv`, pictures that
+# move.
 
 # %% tags=["parameters"]
 cohort = "ukb"
@@ -41,8 +42,8 @@ book.results(found, "images")
 # %% [markdown]
 # ## Against the truth, and against what needs no patient
 # `shuffled` is the same generator with another patient's ECG: what it reaches, the picture owes to being a heart at
-# all. `training_mean` is the average training cine, `neighbour` the cine of the most similar training ECG, `reconstruction` the
-# ceiling.
+# all. `training_mean` is the average training cine, `neighbour` the cine of the most similar training ECG, and
+# `reconstruction` the ceiling.
 
 # %%
 shown = found[["endpoint", "arm", "metric", "estimate", "lower", "upper", "n", "note"]]
