@@ -53,6 +53,9 @@ book.table(flow, "flow", "Recordings and people at each step, by reason, sex and
 people = records.drop_duplicates("person")
 book.table(tables.table_one({book.settings.label: people}), "table_one", "Characteristics", rows=60)
 
+# %%
+book.figure(figures.distributions(people, f"{book.settings.label}: people by sex"), "people", n=len(people))
+
 # %% [markdown]
 # ## The split is by person
 # A salted hash of the person decides, so adding people later never moves anyone. The gate below stops the stage if one

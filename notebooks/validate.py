@@ -25,7 +25,7 @@ arm = "aligned_teacher"
 import pandas as pd
 
 from cardionets import figures, operating
-from cardionets.evaluate import metrics
+from cardionets.evaluate import added, metrics
 from cardionets.workbook import Workbook
 
 book = Workbook("validate", cohort)
@@ -62,6 +62,13 @@ book.table(means, "phenotypes", "Mean R2 of the phenotypes, and paired differenc
 if found["metric"].eq("mean_r2").any():
     book.figure(figures.label_fractions(found, title="What labels add"), "label_fractions", n)
     book.figure(figures.phenotype_bars(found, "r2", arms=["covariates", "beat_ridge", arm]), "phenotypes", n)
+
+# %% [markdown]
+# What does the prediction add to age, sex, height and weight? An association on test people, clustered by person.
+
+# %%
+headline = book.study.protocol.endpoints.headline_phenotypes
+book.table(added.added_value(predictions, records, arm, headline), "added", f"What {arm} adds to covariates")
 
 # %% [markdown]
 # ## Diseases

@@ -5,6 +5,7 @@ from cardionets.figures.base import Provenance, png_bytes, protocol_hash, save, 
 from cardionets.figures.cine import animate, cine_strip
 from cardionets.figures.ecg import ecg
 from cardionets.figures.flow import stard
+from cardionets.figures.people import distributions
 from cardionets.figures.performance import auc_forest, label_fractions, learning_curves, phenotype_bars
 from cardionets.figures.pooled import forest
 from cardionets.figures.risk import calibration_plot, decision, roc
@@ -17,6 +18,7 @@ __all__ = [
     "calibration_plot",
     "cine_strip",
     "decision",
+    "distributions",
     "ecg",
     "forest",
     "label_fractions",
