@@ -158,15 +158,14 @@ class EcgReader:
 def ecg_tokens(model: Aligner, signal: Tensor, beat: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """ECG (b, 12, T) and beat (b, 12, B) uV -> tokens (b, m, dim) and embedding (b, features).
 
-    The record's tokens are averaged into ``groups`` stretches of time; those of the median beat stay; the embedding
-    and the CMR components it predicts follow, cut into tokens.
+    The record's tokens are averaged into ``groups`` stretches of time; those of the median beat stay; the encoder's
+    embedding and the CMR components it predicts follow, cut into tokens.
     """
     encoder = model.encoder
     s = encoder.settings
     (crop,) = crops(signal, s.samples, 1)
     encoded = encoder.trunk(encoder.tokens(encoder.patches(crop, beat)))  # (b, n, dim)
-    pooled = encoder.pool(encoded, s.record_tokens, beat)
-    embedding = torch.cat([pooled, model.distil(pooled)], dim=1)
+    embedding = torch.cat([encoder(crop, beat), model(crop, beat)], dim=1)
     over_time = rearrange(encoded[:, : s.record_tokens], "b (l t) d -> (b l) d t", l=s.rows)
     record = nn.functional.adaptive_avg_pool1d(over_time, min(groups, s.columns))
     record = rearrange(record, "(b l) d g -> b (l g) d", l=s.rows)

@@ -1,0 +1,271 @@
+"""From stores to drawn and judged cines on a miniature study: what is written, for whom, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from cardionets import draw, generate, generator, judge, phenotypes, represent, store
+from cardionets.config import Study, StudyError
+from cardionets.draw import Artist, Drawn
+from cardionets.evaluate.rows import COLUMNS
+from cardionets.files import sha256
+from cardionets.models.segment import MEASURED
+from tests import toy_study
+
+TRAIN = {"epochs": 2, "batch": 8, "lr": 1e-3, "checkpoint_seconds": 0}
+BLOCKS = {
+    "tokenizer": {
+        **{"frames": 4, "size": 16, "time_stride": 4, "plane_stride": 8, "channels": 4, "width": 8, "train": TRAIN},
+    },
+    "segmenter": {"width": 8, "shift": 1, "train": TRAIN},
+    "generator": {
+        **{
+            "dim": 16,
+            "encoder_depth": 1,
+            "decoder_depth": 1,
+            "heads": 2,
+            "head_width": 16,
+            "head_depth": 1,
+            "groups": 3,
+        },
+        "sample": {"iterations": 2, "steps": 2},
+        "train": TRAIN,
+    },
+}
+
+
+def add_masks(study: Study, most: int = 40) -> None:
+    """Rewrite the paired store with masks: five boxes that grow with the cine's brightness."""
+    here = store.Store.open(study.path("store", "ukb"))
+    sax, lax, records = np.asarray(here.sax), np.asarray(here.lax), here.records.copy()
+    records["sax_mask_row"] = records["lax_mask_row"] = np.where(
+        np.arange(len(records)) < most, np.arange(len(records)), -1
+    )
+    mask = np.zeros(sax[:most].shape, np.uint8)
+    for i, bright in enumerate(sax[:most].mean((1, 2, 3)) / 20):
+        width = 1 + int(bright / 3)
+        for label, (row, column) in enumerate([(2, 8), (2, 11), (2, 2), (10, 9), (10, 3)], start=1):
+            mask[i, :, row : row + width + (label == 1), column : column + 2] = label
+    parts = [("ecg", 0, np.asarray(here.ecg)), ("beat", 0, np.asarray(here.beat)), ("sax", 0, sax), ("4ch", 0, lax)]
+    parts += [("sax_mask", 0, mask), ("4ch_mask", 0, mask)]
+    meta = {"centre": "ukb", "simulated": True}
+    store.write(here.path, here.grid, meta, records, pd.DataFrame({"step": []}), parts)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    torch.set_num_threads(1)
+    made = toy_study.build(tmp_path_factory.mktemp("cine"), people=60)
+    preset = made.path("presets", "toy.yaml")
+    preset.write_text(yaml.safe_dump(yaml.safe_load(preset.read_text()) | BLOCKS))
+    made = Study(made.root)
+    add_masks(made)
+    for stage in (represent.pretrain_ecg, represent.pretrain_cmr, represent.align):
+        stage(made)
+    for stage in (generate.train_tokenizer, generate.train_segmenter, generate.train_generator):
+        curve = stage(made)
+        assert {"epoch", "loss", "val_loss"} <= set(curve.columns)
+    return made
+
+
+def card(study: Study, name: str) -> dict[str, object]:
+    return dict(json.loads(study.path("weights", name, "card.json").read_text()))
+
+
+def test_weights_carry_their_data_and_quality(study: Study) -> None:
+    records = store.Store.open(study.path("store", "ukb")).records
+    counts = records["split"].value_counts()
+    for name in ("tokenizer", "generator"):
+        data = card(study, name)["data"]
+        assert (data["pairs"], data["val_pairs"]) == (counts["train"], counts["val"])  # type: ignore[index]
+        assert not study.path("logs", name, "checkpoint.safetensors").exists()
+    assert {"val_psnr_sax", "val_psnr_4ch"} <= set(card(study, "tokenizer")["metrics"])  # type: ignore[call-overload]
+    assert "val_dice_sax_1" in card(study, "segmenter")["metrics"]  # type: ignore[operator]
+
+
+def copy_of(study: Study, folder: Path) -> Study:
+    shutil.copytree(study.root, folder / "study")
+    return Study(folder / "study")
+
+
+def test_no_test_person_reaches_any_weight(study: Study, tmp_path: Path) -> None:
+    other = copy_of(study, tmp_path)
+    path = other.path("store", "ukb", "sax.npy")
+    cines, records = np.load(path), store.Store.open(other.path("store", "ukb")).records
+    cines[records.loc[records["split"] == "test", "sax_row"]] = 7
+    np.save(path, cines)
+    table = other.path("store", "ukb", "records.parquet")
+    records.loc[records["split"] == "test", list(phenotypes.NAMES)] = -1.0
+    records.to_parquet(table, index=False)
+    for name, stage in (("tokenizer", generate.train_tokenizer), ("segmenter", generate.train_segmenter)):
+        stage(other, force=True)
+        assert card(other, name)["sha256"] == card(study, name)["sha256"]
+    generate.train_generator(other, force=True)
+    assert card(other, "generator")["sha256"] == card(study, "generator")["sha256"]
+
+
+@pytest.mark.parametrize("cohort", ["ukb", "mimic", "qph"])
+def test_cines_are_drawn_for_everybody_no_model_was_fitted_on(study: Study, cohort: str) -> None:
+    folder = draw.generate(study, cohort)
+    drawn, records = Drawn.open(study, cohort), store.Store.open(study.path("store", cohort)).records
+    wanted = records[records["split"] != "train"]
+    assert list(drawn.index["record"]) == list(wanted["record"]) and "train" not in set(drawn.index["split"])
+    assert set(drawn.arrays) == {"sax", "4ch"} and drawn.arrays["sax"].shape == (len(wanted), 4, 16, 16)
+    before = (folder / "cines.json").stat().st_mtime_ns
+    assert draw.generate(study, cohort) == folder
+    assert (folder / "cines.json").stat().st_mtime_ns == before, "what is there is not drawn again"
+
+
+def test_a_record_gets_the_same_cine_in_any_company(study: Study) -> None:
+    draw.generate(study, "mimic")
+    drawn, here = Drawn.open(study, "mimic"), store.Store.open(study.path("store", "mimic"))
+    row = drawn.index.iloc[5]
+    alone = Artist(study).draw(here, here.records[here.records["record"] == row["record"]])
+    assert np.abs(alone["sax"][0].numpy().astype(int) - drawn.arrays["sax"][row["row"]]).max() <= 1
+    another = Artist(study).draw(here, here.records[here.records["record"] == row["record"]], sample=1)
+    assert not torch.equal(another["sax"], alone["sax"])
+
+
+def test_several_samples_leave_mean_and_spread(study: Study, tmp_path: Path) -> None:
+    other = copy_of(study, tmp_path)
+    draw.generate(other, "qph", samples=3, everybody=True)
+    drawn, here = Drawn.open(other, "qph"), store.Store.open(other.path("store", "qph"))
+    assert drawn.samples == 3 and set(drawn.arrays) == {
+        f"{v}{k}" for v in ("sax", "4ch") for k in ("", "_mean", "_spread")
+    }
+    each = np.stack([Artist(other).draw(here, here.records.iloc[:4], s)["4ch"].numpy().astype(float) for s in range(3)])
+    assert np.abs(drawn.arrays["4ch_mean"][:4] - each.mean(0)).max() <= 1.5
+    assert np.abs(drawn.arrays["4ch_spread"][:4] - each.std(0)).max() <= 1.5
+    assert {"generated_mean"} <= set(judge.judge(other, "qph")["arm"])
+
+
+def test_a_killed_run_continues_where_it_was(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw.generate(study, "mimic")
+    whole = np.asarray(Drawn.open(study, "mimic").arrays["4ch"])
+    other = copy_of(study, tmp_path)
+    shutil.rmtree(draw.folder_of(other, "mimic"))
+    monkeypatch.setattr(draw, "BLOCK", 8)
+    original, calls = draw._draw_block, []
+
+    def dies(artist: Artist, job: draw._Job, records: pd.DataFrame) -> dict[str, draw.Cine]:
+        calls.append(list(records["record"]))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(artist, job, records)
+
+    monkeypatch.setattr(draw, "_draw_block", dies)
+    with pytest.raises(KeyboardInterrupt):
+        draw.generate(other, "mimic")
+    with pytest.raises(StudyError, match=r"mimic_cines: missing or cut short; run `dvc repro images@mimic`"):
+        Drawn.open(other, "mimic")
+    draw.generate(other, "mimic")
+    assert calls[2] == calls[1] and sum(c == calls[0] for c in calls) == 1, "the first block is not drawn twice"
+    assert np.abs(Drawn.open(other, "mimic").arrays["4ch"].astype(int) - whole).max() <= 1
+
+
+def test_judging_is_tidy_and_complete(study: Study) -> None:
+    draw.generate(study, "ukb")
+    table = judge.judge(study, "ukb")
+    assert list(table.columns) == list(COLUMNS) and set(table["split"]) == {"test"}
+    arms = {"generated", "shuffled", "ridge", "neighbour", "training_mean", "reconstruction"}
+    ssim = table[(table["endpoint"] == "cine_sax") & (table["metric"] == "ssim")].set_index("arm")
+    assert arms <= set(ssim.index) and "generated - shuffled" in ssim.index
+    assert ((ssim["lower"] <= ssim["estimate"]) & (ssim["estimate"] <= ssim["upper"])).all()
+    tests = store.Store.open(study.path("store", "ukb")).records["split"].eq("test").sum()
+    assert (ssim["n"] == tests).all()
+    real = table[(table["endpoint"] == "cine") & (table["arm"] == "real")].set_index("metric")["estimate"]
+    assert real["top_1"] == 1 and real["median_rank"] == 1 and real["nearest_training"] > 0
+    assert set(MEASURED) <= set(table["endpoint"])
+    told = table["estimate"].notna() | table["note"].str.startswith("not estimable: because")
+    assert told.all()
+
+
+def test_a_cohort_without_cines_says_why(study: Study) -> None:
+    draw.generate(study, "mimic")
+    table = judge.judge(study, "mimic")
+    assert table["estimate"].isna().all() and len(table) > 20
+    assert set(table["note"]) == {"not estimable: because 0 test people have both cines"}
+
+
+def test_an_external_site_judges_without_the_hub(study: Study, tmp_path: Path) -> None:
+    other = copy_of(study, tmp_path)
+    shutil.rmtree(other.path("store", "ukb"))
+    shutil.rmtree(other.path("weights", "segmenter"))
+    draw.generate(other, "qph")
+    table = judge.judge(other, "qph")
+    assert "neighbour" not in set(table["arm"]) and {"generated", "ridge", "reconstruction"} <= set(table["arm"])
+    notes = table.loc[table["endpoint"] == "lv_mass", "note"]
+    assert len(notes) and notes.str.contains("there is no network to measure with").all()
+
+
+def test_weights_of_another_tokenizer_are_refused(study: Study, tmp_path: Path) -> None:
+    other = copy_of(study, tmp_path)
+    folder = other.path("weights", "tokenizer")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["shift"] += 0.5
+    save_file(tensors, folder / "model.safetensors")
+    fresh = card(other, "tokenizer") | {"sha256": sha256(folder / "model.safetensors")}
+    (folder / "card.json").write_text(json.dumps(fresh))
+    with pytest.raises(StudyError, match=r"weights/generator/card.json: made with another tokenizer"):
+        draw.generate(other, "qph", everybody=True)
+
+
+@pytest.mark.parametrize(
+    ("block", "change", "message"),
+    [
+        ("tokenizer", {"frames": 8}, r"tokenizer: frames and size must be the grid's 4 and 16"),
+        (
+            "generator",
+            {"patch": [1, 4, 4]},
+            r"generator.patch: \(1, 4, 4\) must divide the tokenizer's grid \(1, 2, 2\)",
+        ),
+        ("generator", {"sample": {"iterations": 2, "steps": 0}}, r"generator: sample.steps"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(
+    study: Study, tmp_path: Path, block: str, change: dict[str, object], message: str
+) -> None:
+    for name in ("params.yaml", "cohorts.yaml"):
+        shutil.copy(study.root / name, tmp_path / name)
+    preset = yaml.safe_load(study.path("presets", "toy.yaml").read_text())
+    preset[block] = preset[block] | change
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "toy.yaml").write_text(yaml.safe_dump(preset))
+    with pytest.raises(StudyError, match=message):
+        generator.sizes(Study(tmp_path))
+
+
+def test_too_few_samples_and_missing_masks_are_named(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="generate: samples: 0 makes no cine"):
+        draw.generate(study, "ukb", samples=0)
+    other = copy_of(study, tmp_path)
+    path = other.path("store", "ukb", "records.parquet")
+    pd.read_parquet(path).assign(sax_mask_row=-1).to_parquet(path, index=False)
+    with pytest.raises(StudyError, match="store/ukb: no train person has masks of both views"):
+        generate.train_segmenter(other, force=True)
+
+
+def test_export_keeps_spacing_phase_and_orientation(study: Study, tmp_path: Path) -> None:
+    draw.generate(study, "mimic")
+    drawn, here = Drawn.open(study, "mimic"), store.Store.open(study.path("store", "mimic"))
+    record = drawn.index["record"].iloc[0]
+    sax, lax, gif = draw.export(study, "mimic", record, tmp_path / "out")
+    image = nib.load(sax)
+    beat = 60_000 / here.records.set_index("record").loc[record, "rate_bpm"]
+    assert image.header.get_zooms() == pytest.approx((9.6, 9.6, 9.6, beat / 4), rel=1e-4)
+    assert image.header.get_xyzt_units() == ("mm", "msec")
+    assert np.array_equal(np.asarray(image.dataobj)[:, :, 0].transpose(2, 1, 0), drawn.arrays["sax"][0])
+    assert lax.is_file() and Image.open(gif).n_frames == 4
+    with pytest.raises(StudyError, match="record 'nobody' was not drawn"):
+        draw.export(study, "mimic", "nobody", tmp_path)
