@@ -100,6 +100,13 @@ def test_uk_biobank_codes_joined_in_one_cell(ukb_folder):
     pd.testing.assert_frame_equal(*(table[keys].sort_values(keys, ignore_index=True) for table in (plain, joined)))
 
 
+@pytest.mark.parametrize("words", [("Female", "Male"), (" FEMALE", "male "), ("0", "1"), ("0.0", "1.0")])
+def test_uk_biobank_sex_in_words_of_any_case(ukb_folder, words):
+    main = pd.read_csv(ukb_folder / "main.csv", dtype=str)
+    main.assign(**{"31-0.0": words}).to_csv(ukb_folder / "main.csv", index=False)
+    assert cohorts.index(cohort(ukb_folder, "ukb")).records["sex"].tolist() == ["F", "M", "M", pd.NA]
+
+
 def test_uk_biobank_faults(ukb_folder):
     main = pd.read_csv(ukb_folder / "main.csv", dtype=str)
     main.drop(columns=["31-0.0", "53-2.0"]).to_csv(ukb_folder / "main.csv", index=False)
@@ -200,6 +207,21 @@ def test_manifest(tmp_path):
 def test_an_empty_code_cell_is_unknown_where_coding_is_not_declared(tmp_path):
     index = cohorts.index(write(tmp_path, icd10=["I10", ""]))
     assert labels.disease_table(index, ["valve"], "any")["valve"].tolist() == [False, pd.NA]
+
+
+def test_what_only_the_ecg_tells_is_said_of_that_ecg_alone(tmp_path):
+    settings = write(tmp_path, person=["a", "a"], snomed=["164889003", ""], coded=["ecg", "ECG"])
+    index = cohorts.index(settings)
+    assert index.records["coded"].tolist() == ["ecg", "ecg"]
+    for window in ("any", "prevalent"):
+        got = labels.disease_table(index, ["atrial_fibrillation", "valve"], window)
+        assert got["atrial_fibrillation"].tolist() == [True, False]
+        assert got["valve"].isna().all()
+
+
+def test_a_coding_that_is_no_answer_is_a_fault(tmp_path):
+    with pytest.raises(StudyError, match="coded: must be 0, 1 or ecg; 1 rows do not"):
+        cohorts.index(write(tmp_path, coded=["yes", "0"]))
 
 
 def test_manifest_names_every_fault_at_once(tmp_path):

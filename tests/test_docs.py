@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from cardionets import assemble, cohorts, contract, gates
-from cardionets.cohorts import nifti_cine, recording, xml_ecg
+from cardionets import assemble, cohorts, contract, diseases, gates
+from cardionets.cohorts import labels, nifti_cine, recording, xml_ecg
 from cardionets.cohorts.ecg_files import READERS, read_ecg
 from cardionets.config import Cohort, CohortEcg, Study, check
 from cardionets.ecg import LEADS, EcgRecord, RecordError, lead_name
@@ -156,21 +156,31 @@ def beats_mv(seconds: float, rate: int) -> np.ndarray:
     return np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2, *chest])
 
 
+def shown(index: cohorts.Index) -> dict[str, list[bool]]:
+    """Labels of the diseases that a table of ECG findings decides, having checked that it decides no other."""
+    table = labels.disease_table(index, diseases.NAMES, "prevalent")
+    decided = {name: table[name].tolist() for name in table if table[name].notna().any()}
+    assert set(index.records["coded"]) == {"ecg"}
+    return decided
+
+
 def test_ptb_xl_script_makes_a_manifest(tmp_path: Path) -> None:
     source = {
         "ecg_id": [1, 2], "patient_id": [15709.0, 3.0], "age": [300.0, np.nan], "sex": [1, 0], "height": [np.nan, 3.0],
         "weight": [63.0, 70.0], "recording_date": ["1984-11-09 09:17:34", "1985-01-02 00:00:00"],
         "filename_hr": ["records500/00000/00001_hr", "records500/00000/00002_hr"],
+        "scp_codes": ["{'NORM': 80.0, 'SR': 0.0}", "{'AFIB': 0.0, 'CRBBB': 100.0, 'IRBBB': 35.0}"],
     }  # fmt: skip
     pd.DataFrame(source).to_csv(tmp_path / "ptbxl_database.csv", index=False)
     run_block("ptb-xl.md", tmp_path, "/data/ptb-xl")
     block = cohort_blocks(ROOT / "docs" / "cohorts" / "ptb-xl.md")["ptbxl_persons"]
-    table = cohorts.index(block.model_copy(update={"path": tmp_path})).records
+    index = cohorts.index(block.model_copy(update={"path": tmp_path}))
+    table = index.records
     assert table["sex"].tolist() == ["F", "M"]
     assert table["age"].fillna(-1).tolist() == [90, -1]
     assert table["height_cm"].isna().all()
     assert table["ecg"][0] == "records500/00000/00001_hr.hea"
-    assert set(table["coded"]) == {"none"}
+    assert shown(index) == {"atrial_fibrillation": [False, True], "rbbb": [False, True], "lbbb": [False, False]}
 
 
 def test_code_15_script_and_block_read_what_the_page_says(tmp_path: Path) -> None:
@@ -182,10 +192,13 @@ def test_code_15_script_and_block_read_what_the_page_says(tmp_path: Path) -> Non
     with h5py.File(tmp_path / "exams_part0.hdf5", "w") as file:
         file["exam_id"], file["tracings"] = [11, 22, 0], tracings
     exams = {"exam_id": [22, 11], "age": [50, 60], "is_male": [True, False], "patient_id": [5, 5]}
+    exams |= {"AF": [True, False], "RBBB": [False, False], "LBBB": [False, True]}
     pd.DataFrame(exams).to_csv(tmp_path / "exams.csv", index=False)
     run_block("code-15.md", tmp_path, "/data/code-15")
     (block,) = cohort_blocks(ROOT / "docs" / "cohorts" / "code-15.md").values()
-    table = cohorts.index(block.model_copy(update={"path": tmp_path})).records.set_index("record")
+    index = cohorts.index(block.model_copy(update={"path": tmp_path}))
+    assert shown(index) == {"atrial_fibrillation": [True, False], "rbbb": [False, False], "lbbb": [False, True]}
+    table = index.records.set_index("record")
     assert (table.loc["11", "ecg"], table.loc["11", "sex"], len(table)) == ("exams_part0.hdf5#0", "F", 2)
     study = Study(ROOT)
     reasons = {

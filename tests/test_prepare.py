@@ -323,6 +323,18 @@ def test_check_lists_all_faults_with_remedies(study):
     assert (found["level"] == "error").sum() == 2
 
 
+@pytest.mark.parametrize(("factor", "said"), [("0.2", "5 times too low"), ("5", "5 times too high")])
+def test_check_doubts_the_gain_of_a_centre(study, factor, said):
+    settings = study.path("cohorts.yaml")
+    text = settings.read_text()
+    settings.write_text(text.replace("data/sahzu\n", f"data/sahzu\n    ecg: {{gain_factor: {factor}}}\n", 1))
+    assert check(study, "sahzu").set_index("item").loc["gain", "level"] == "OK"
+    found = check(Study(study.root), "sahzu").set_index("item")
+    assert found.loc["gain", "level"] == "error"
+    assert said in found.loc["gain", "finding"]
+    assert "ecg.gain_factor" in found.loc["gain", "remedy"]
+
+
 @pytest.mark.real
 def test_real_recordings_go_all_the_way(real, study):
     text = study.path("cohorts.yaml").read_text()

@@ -40,7 +40,7 @@ def _text(*checks: Check, required: bool = True, blank: bool = True, unique: boo
 _DATE = _rule(
     lambda values: pd.to_datetime(values, errors="coerce", format="mixed").notna(), "must be a date, YYYY-MM-DD"
 )
-_YES_NO = _rule(lambda values: values.isin(["0", "1", "0.0", "1.0"]), "must be 0 or 1")
+_CODED = _rule(lambda values: values.str.lower().isin(["0", "1", "0.0", "1.0", "ecg"]), "must be 0, 1 or ecg")
 _SEX = _rule(lambda values: values.str.upper().isin(SEXES), "must be F or M, or empty where unknown")
 _KIND = _rule(
     lambda values: values.str.lower().isin(["none", *diseases.SUBTYPES]), "must be dcm, hcm, rcm, none or empty"
@@ -65,7 +65,7 @@ MANIFEST: Final = DataFrameSchema(
         "icd10": _text(required=False),
         "icd9": _text(required=False),
         "snomed": _text(required=False),
-        "coded": _text(_YES_NO, required=False),
+        "coded": _text(_CODED, required=False),
         "subtype": _text(_KIND, required=False),
         **{name: _text(_NUMBER, required=False) for name in phenotypes.NAMES},
     }

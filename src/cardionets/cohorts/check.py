@@ -22,6 +22,7 @@ from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.cines import read_cine
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, Study, StudyError
+from cardionets.ecg import RecordError
 from cardionets.progress import track
 
 LEVELS: Final = ("OK", "warning", "error")
@@ -29,6 +30,8 @@ COLUMNS: Final = ("level", "item", "finding", "remedy")
 PLAUSIBLE: Final = {"lv_edv": (60.0, 350.0), "lv_mass": (35.0, 300.0), "lv_ef": (15.0, 85.0), "rv_edv": (60.0, 350.0)}
 """Where the median of a centre must lie; outside it the unit is wrong (litres, fractions, indexed values)."""
 SHOWN: Final = 3
+ENOUGH: Final = 10
+"""Recordings from which the median of a centre says something."""
 
 
 @dataclass
@@ -141,19 +144,40 @@ def _measure(path: Path, key: str, settings: Cohort, study: Study) -> dict[str, 
     record = read_ecg(path, settings.ecg)
     slow, rate = gates.decimate(record.signal, record.rate)
     centred = slow - np.median(slow, axis=1, keepdims=True)
+    peaks = beats.r_peaks(centred, rate)
     reasons = gates.inspect(record, study.protocol.quality, study.grid.seconds)
     return {
         "key": int(key),
         "format": path.suffix.lower(),
         "rate": record.rate,
         "seconds": round(record.seconds, 2),
-        "bpm": beats.rr_features(beats.r_peaks(centred, rate), rate)["rate_bpm"],
+        "bpm": beats.rr_features(peaks, rate)["rate_bpm"],
+        "qrs_uv": _qrs_uv(centred, peaks, rate),
         "uv": float(np.median(np.nanpercentile(np.abs(centred), 99, axis=1))),
         "flags": record.flags,
         "reasons": reasons,
         "age": record.age,
         "sex": record.sex,
     }
+
+
+def _qrs_uv(signal: Any, peaks: Any, rate: float) -> float:
+    """Height of the median beat; NaN where there is no beat."""
+    try:
+        return gates.qrs_size_uv(beats.median_beat(signal, peaks, rate))
+    except RecordError:
+        return float("nan")
+
+
+def _gain(found: Findings, sizes: pd.Series) -> None:
+    """One person's QRS may be large or small; the median of a centre tells a wrong gain."""
+    known = sizes.dropna().to_numpy()
+    if not len(known):
+        return
+    suspicion = gates.gain_suspicion(known)
+    text = _spread(sizes, " uV (QRS, median lead)") + (f"; {suspicion}" if suspicion else "")
+    remedy = "compare one printed ECG with its file; declare ecg.gain_factor or ecg.unit in cohorts.yaml"
+    found.judge(suspicion is not None, "gain", text, remedy, "error" if len(known) >= ENOUGH else "warning")
 
 
 def _signal_lines(found: Findings, table: pd.DataFrame, study: Study) -> None:
@@ -174,6 +198,7 @@ def _signal_lines(found: Findings, table: pd.DataFrame, study: Study) -> None:
         "declare ecg.unit or ecg.gain_factor in cohorts.yaml",
         "error",
     )
+    _gain(found, table["qrs_uv"])
     found.judge(
         not 40 <= table["bpm"].median() <= 130, "heart rate", _spread(table["bpm"], " /min"), "check the rate in Hz"
     )

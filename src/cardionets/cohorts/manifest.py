@@ -2,13 +2,13 @@
 
 Columns carry the names of :data:`cardionets.schema.MANIFEST`, UK Biobank phenotype fields (``24100-2.0``), or the
 site's own names mapped in ``cohorts.yaml`` under ``columns`` (our name: theirs). Codes in one cell are joined by ";".
+``coded``: 1 where the person's diagnoses are complete, ``ecg`` where the ECG's own findings are, 0 where neither is.
 """
 
 from __future__ import annotations
 
 import difflib
 
-import numpy as np
 import pandas as pd
 
 from cardionets import phenotypes, schema
@@ -50,12 +50,16 @@ def _typos(table: pd.DataFrame, source: str) -> tuple[list[str], list[str]]:
     return faults, ignored
 
 
-def _coded(table: pd.DataFrame) -> np.ndarray:
-    """Coded where the column says so; without the column, where a code stands: an empty cell is never a "no"."""
+def _coded(table: pd.DataFrame) -> pd.Series:
+    """How each row is coded, one of :data:`cardionets.cohorts.CODED`, as its column says.
+
+    Without the column a row is "full" where a code stands: an empty cell is never a "no".
+    """
     if "coded" in table:
-        return np.asarray(pd.to_numeric(table["coded"], errors="coerce") == 1)
+        said = table["coded"].astype("string").str.strip().str.lower()
+        return said.map({"1": "full", "1.0": "full", "ecg": "ecg"}).astype(object).fillna("none")
     present = [name for name in _VOCABULARIES if name in table]
-    return np.asarray(table[present].notna().any(axis=1))
+    return table[present].notna().any(axis=1).map({True: "full", False: "none"})
 
 
 def index(cohort: Cohort) -> Index:
@@ -66,8 +70,9 @@ def index(cohort: Cohort) -> Index:
     faults += typos + schema.faults(schema.MANIFEST, table, source)
     if faults:
         raise StudyError("\n".join(faults))
-    table["coded"] = np.where(_coded(table), "full", "none")
+    table["coded"] = _coded(table)
+    own = table["record"].where(table["coded"] == "ecg", "")  # what an ECG shows is said of that ECG alone
     present = [name for name in _VOCABULARIES if name in table]
-    codes = [codes_of(table["person"], table[name], name) for name in present]
+    codes = [codes_of(table["person"], table[name], name, per_record=own) for name in present]
     notes = (f"columns ignored: {', '.join(ignored)}",) if ignored else ()
     return make_index(table, pd.concat(codes, ignore_index=True) if codes else None, notes)

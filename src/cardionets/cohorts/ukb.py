@@ -105,7 +105,7 @@ def index(cohort: Cohort) -> Index:
     main, visits = _main(cohort), _visits(cohort)
     table = visits.join(_files(visits, cohort)).join(_fields(visits, main))
     known = table["person"].isin(main.index)
-    table["sex"] = table["sex"].map(_SEX) if "sex" in table else ""
+    table["sex"] = table["sex"].astype("string").str.strip().str.lower().map(_SEX) if "sex" in table else ""
     table["ecg_date"] = dates(table["ecg_date"])
     table["cmr_date"] = table["ecg_date"]
     seen = main[main.index.isin(table["person"])]
