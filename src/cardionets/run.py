@@ -120,7 +120,14 @@ def _own_kernel() -> Iterator[None]:
     with TemporaryDirectory() as folder:
         spec = Path(folder) / "kernels" / "python3"
         spec.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "--IPKernelApp.log_level=CRITICAL", "-f", "{connection_file}"]
+        argv = [
+            sys.executable,
+            "-m",
+            "ipykernel_launcher",
+            "--IPKernelApp.log_level=CRITICAL",
+            "-f",
+            "{connection_file}",
+        ]
         (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "python3", "language": "python"}))
         before = os.environ.get("JUPYTER_PATH")
         os.environ["JUPYTER_PATH"] = os.pathsep.join([folder, *([before] if before else [])])
