@@ -116,12 +116,21 @@ def rr_features(peaks: Indices, rate: float) -> dict[str, float]:
     }
 
 
+def _median(x: Floats) -> Floats:
+    """``np.median(x, axis=0)`` of (beat, ...), by sorting: several times as fast for the few beats of a record."""
+    ordered = np.sort(x, axis=0)
+    half = len(x) // 2
+    middle: Floats = ordered[half] if len(x) % 2 else (ordered[half - 1] + ordered[half]) / 2
+    middle[np.isnan(ordered[-1])] = np.nan
+    return middle
+
+
 def _aligned(signal: Floats, peaks: Indices, before: int, length: int, reach: int) -> Floats:
     # (12, T) -> (beat, 12, length): every beat shifted by at most ``reach`` samples to fit the median of all
     offsets = np.arange(-before - reach, length - before + reach)
     wide = signal[:, peaks[:, None] + offsets].transpose(1, 0, 2)  # (beat, 12, length + 2 reach)
     energy = np.abs(wide).sum(1)  # (beat, length + 2 reach)
-    template = np.median(energy[:, reach : reach + length], axis=0)
+    template = _median(energy[:, reach : reach + length])
     template = template - template.mean()
     shifts = np.lib.stride_tricks.sliding_window_view(energy, length, axis=1)  # (beat, 2 reach + 1, length)
     best = (shifts @ template).argmax(1)
@@ -140,12 +149,12 @@ def median_beat(signal: NDArray[Any], peaks: Indices, rate: float) -> Floats:
     if not len(whole):
         raise RecordError("rate_implausible", "no complete heart beat was found; the record cannot be used.")
     beats = _aligned(np.asarray(signal, np.float32), whole, before, length, reach)
-    typical = np.median(beats, axis=0)  # (12, length)
+    typical = _median(beats)  # (12, length)
     flat = beats.reshape(len(beats), -1)
     likeness = (flat @ typical.ravel()) / (np.linalg.norm(flat, axis=1) * np.linalg.norm(typical) + 1e-6)
     alike = likeness > 0.8
     if len(beats) // 2 <= alike.sum() < len(beats) and alike.sum() >= 3:
-        typical = np.median(beats[alike], axis=0)
+        typical = _median(beats[alike])
     return np.ascontiguousarray(typical, np.float32)
 
 

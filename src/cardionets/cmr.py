@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -147,9 +148,15 @@ def canonical_turn(cine: Cine) -> Turn:
 
     Without directions, or with directions that contradict the view (some converters), the cine stays as it is.
     """
-    if cine.axes is None or plane(cine.axes) != cine.view:
+    return AS_IS if cine.axes is None else _turn(tuple(cine.axes.ravel().tolist()), cine.view)
+
+
+@lru_cache(maxsize=256)
+def _turn(directions: tuple[float, ...], view: str) -> Turn:
+    """The turn for these directions, two by three; the scans of one protocol share a few."""
+    axes, wanted = np.reshape(directions, (2, 3)), AXES[view]
+    if plane(axes) != view:
         return AS_IS
-    axes, wanted = cine.axes, AXES[cine.view]
     return max(TURNS, key=lambda turn: float((turn.axes(axes) * wanted).sum()))
 
 
