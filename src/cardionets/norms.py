@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -175,10 +176,22 @@ class Norms:
             notes,
         )
 
+    @cached_property
+    def _widths(self) -> dict[tuple[str, str], tuple[float, int]]:
+        columns = (self.conformal[name] for name in ("arm", "endpoint", "half_width", "n"))
+        return {(arm, endpoint): (float(half), int(n)) for arm, endpoint, half, n in zip(*columns)}
+
+    @cached_property
+    def _ranges(self) -> dict[tuple[str, str, str], Range]:
+        columns = (self.reference[name] for name in ("endpoint", "sex", "age_band", "lower", "upper", "n"))
+        return {
+            (endpoint, sex, band): Range(float(low), float(high), int(n), group_label(sex, band))
+            for endpoint, sex, band, low, high, n in zip(*columns)
+        }
+
     def half_width(self, arm: str, endpoint: str) -> tuple[float, int]:
         """Half-width of the interval, NaN when unknown, and the number of people behind it."""
-        own = self.conformal[(self.conformal["arm"] == arm) & (self.conformal["endpoint"] == endpoint)]
-        return (float(own["half_width"].iloc[0]), int(own["n"].iloc[0])) if len(own) else (float("nan"), 0)
+        return self._widths.get((arm, endpoint), (float("nan"), 0))
 
     def range(self, endpoint: str, sex: str | None, age: float | None) -> Range | None:
         """The closest group that has a range: same sex and age band, then the sex, then the age band, then everybody.
@@ -188,13 +201,8 @@ class Norms:
         if age is not None and age < ADULT:
             return None
         band = next((name for name, (low, high) in BANDS.items() if age is not None and low <= age < high), ANY)
-        own = self.reference[self.reference["endpoint"] == endpoint]
-        columns = (own[name] for name in ("sex", "age_band", "lower", "upper", "n"))
-        ranges = {
-            (s, b): Range(float(low), float(high), int(n), group_label(s, b)) for s, b, low, high, n in zip(*columns)
-        }
-        keys = ((sex or ANY, band), (sex or ANY, ANY), (ANY, band), (ANY, ANY))
-        return next((ranges[key] for key in keys if key in ranges), None)
+        groups = ((sex or ANY, band), (sex or ANY, ANY), (ANY, band), (ANY, ANY))
+        return next((self._ranges[endpoint, *key] for key in groups if (endpoint, *key) in self._ranges), None)
 
     def share(self, disease: str) -> tuple[float, int]:
         """Prevalence at development (NaN when unknown or of too few cases) and the number of people."""

@@ -145,13 +145,14 @@ def of_file(study: Study, path: Path, declared: CohortEcg | None = None, person:
     Raises StudyError when there is no such file.
     """
     declared, person = declared or CohortEcg(), person or Person()
+    what: dict[str, str] = {}
     try:
         what = _what(path, declared)
         record = read_ecg(path, declared)
     except RecordError as fault:
         if fault.reason == "missing":
             raise
-        return Recording({}, person, reasons=[fault.reason], unread=True)
+        return Recording(what, person, reasons=[fault.reason], unread=True)
     what |= {"Sampling rate": f"{record.rate:g} Hz", "Length": f"{record.seconds:.1f} s"}
     what["Leads"] = "12" + (
         ", limb leads derived from I and II" if "derived_limb_leads" in record.flags else ", stored"

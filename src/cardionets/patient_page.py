@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cardionets import diseases, figures, page
 from cardionets.config import CohortEcg, Study, check
 from cardionets.figures.base import GREY, METADATA, OKABE_ITO, Provenance, png_bytes, protocol_hash, stamp, styled
-from cardionets.norms import LEVEL, SMALLEST
+from cardionets.norms import ADULT, LEVEL, SMALLEST
 from cardionets.patient import Answer, Estimate, Person, Recording, Risk, answer, cines, of_file
 
 TITLE: Final = "One ECG and what the study's models say of the heart"
@@ -36,6 +36,7 @@ GATES: Final[dict[str, tuple[str, ...]]] = {
     "No exchange of limb electrodes": ("limb_reversal",),
 }
 """What is checked, and how the codes begin that refute it."""
+DECLARE: Final = {"leads_unknown": "--leads", "unit_unknown": "--unit", "rate_unknown": "--rate"}
 AFTER: Final = {"nan": 1, "too_short": 2, "rate_implausible": 5}
 """Gates that are looked at when this code ends the inspection."""
 Cines = Mapping[str, NDArray[np.uint8]]
@@ -69,10 +70,12 @@ def run(args: Namespace) -> int:
     declared = check(CohortEcg, {k: v for k, v in values.items() if v is not None}, "patient: --")
     person = Person(args.age, args.sex, args.height, args.weight)
     recording = of_file(study, Path(args.file), declared, person)
+    passed = ", ".join(f"{name} {value}" for name, value in _measured(recording).items())
+    print(
+        f"refused: {', '.join(recording.reasons)}" if recording.reasons else f"passed every gate; {passed}", flush=True
+    )
     target = make(study, recording, Path(args.out))
     print(f"{target} written in {time.monotonic() - start:.1f} s; research use only")
-    if recording.reasons:
-        print(f"the ECG was refused: {', '.join(recording.reasons)}")
     return int(bool(recording.reasons))
 
 
@@ -168,16 +171,17 @@ def _gates(study: Study, recording: Recording) -> str:
 
     if recording.unread:
         why = READING.get(recording.reasons[0], "the file could not be understood")
-        line = ("The file can be read", "failed", f"{recording.reasons[0]}: {why}")
-        return _section("Quality gates", _table(("Gate", "Result", "Reason"), [line], bad=(0,)))
-    rows = [("The file can be read", "passed", ""), *_checked(study, recording.reasons)]
+        line = ("The file can be read", "failed", f"{recording.reasons[0]}: {why.replace('`', '')}")
+        remedy = f"Declare it with {DECLARE[recording.reasons[0]]}." if recording.reasons[0] in DECLARE else ""
+        return _section("Quality gates", _table(("Gate", "Result", "Reason"), [line], bad=(0,)), _words(remedy))
+    rows = [("The file can be read", "passed", ""), *checked(study, recording.reasons)]
     bad = [i for i, row in enumerate(rows) if row[1] == "failed"]
     seen = [FLAGS.get(f"q_{name}", name.replace("_", " ")) for name in recording.flags]
     noted = f"Noted, without consequence: {', '.join(seen)}." if seen else ""
     return _section("Quality gates", _table(("Gate", "Result", "Reason"), rows, bad=bad), _words(noted))
 
 
-def _checked(study: Study, reasons: Sequence[str]) -> list[tuple[str, str, str]]:
+def checked(study: Study, reasons: Sequence[str]) -> list[tuple[str, str, str]]:
     """One line per gate; what an earlier fault kept from being looked at is said to be so."""
     from cardionets.contract import signal_reasons
 
@@ -216,8 +220,10 @@ def _phenotypes(study: Study, recording: Recording, found: Answer) -> list[str]:
     sees = "the ECG with age, sex, height and weight" if found.arm.endswith("covariates") else "the ECG alone"
     lead = f"Estimated from {sees} (arm {found.arm}), with {LEVEL:.0%} intervals"
     lead += f" from {found.interval_people:,} validation people." if found.interval_people else " where known."
+    young = recording.person.age is not None and recording.person.age < ADULT
+    child = '<p class="refused">The models learnt from adults: for a child the numbers below mean nothing.</p>'
     simulated = recording.simulated or found.simulated
-    shown = ""
+    shown = child if young else ""
     if any(e.reference for e in main):
         drawn = png_bytes(ruler(main), _provenance(study, recording, simulated))
         words = "Estimates with their intervals; the band is the reference range of healthy people."
@@ -236,7 +242,7 @@ def _estimates(rows: Sequence[Estimate]) -> str:
     lines = []
     for e in rows:
         unit, r = e.phenotype.unit, e.reference
-        group = f"{r.group}, n = {r.n:,}" if r else "too few people"
+        group = f"{r.group}, n = {r.n:,}" if r else "none"
         values = (_number(e.value, unit), _span(e.lower, e.upper, unit), _span(r.lower, r.upper, unit) if r else "–")
         lines.append((e.phenotype.title, e.position, group, *values))
     return _table(head, lines, 3)
@@ -263,10 +269,15 @@ def ruler(estimates: Sequence[Estimate]) -> Figure:
 
 def _diseases(study: Study, found: Answer) -> str:
     specific = f"{study.protocol.statistics.specificity:.0%}"
-    lead = f"Probabilities of arm {found.disease_arm}, calibrated to how common each disease was at development. "
+    lead = (
+        f"Probabilities of arm {found.disease_arm}, for people among whom each disease is as common as at development. "
+    )
     lead += f"The threshold reaches a specificity of {specific} on validation people."
     head = ("Disease", "Against the threshold", "Probability", "Threshold", "At development", "People")
-    return _section("Diseases", _words(lead), _table(head, [_risk(r) for r in found.risks], 4))
+    silent = [d for d in study.protocol.endpoints.diseases if d not in {r.disease for r in found.risks}]
+    missing = ", ".join(diseases.BY_NAME[name].label for name in silent)
+    left = f"Not predicted, for want of cases at development: {missing}." if missing else ""
+    return _section("Diseases", _words(lead), _table(head, [_risk(r) for r in found.risks], 4), _words(left))
 
 
 def _percent(value: float) -> str:
