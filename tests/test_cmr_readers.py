@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Callable
 from datetime import date
@@ -15,11 +16,11 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.uid import RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from cardionets import cmr
 from cardionets.cmr import TURNS, Turn
-from cardionets.cohorts import archive, dicom_cine
+from cardionets.cohorts import archive, dicom_cine, dicom_header
 from cardionets.cohorts.archive import files_in
 from cardionets.cohorts.cines import read_cine, read_mask
 from cardionets.cohorts.dicom_cine import read_dicom_series
@@ -474,6 +475,89 @@ def test_header_fields_are_taken_without_the_parser_converting_them() -> None:
     assert image.series == data.SeriesInstanceUID and image.description == data.SeriesDescription
     normal = np.cross(data.ImageOrientationPatient[:3], data.ImageOrientationPatient[3:])
     assert abs(image.depth) == pytest.approx(abs(np.dot(normal, data.ImagePositionPatient)), abs=0.06)
+
+
+def both_ways(raw: bytes) -> bool:
+    """Whether the plain walk takes the file; where it does, the general parser must give the same."""
+    try:
+        values = dicom_header.scan(raw)
+    except (dicom_header._IrregularError, struct.error):
+        return False
+    library = dicom_header._by_library(raw)
+    assert values == {keyword: value for keyword, value in library.values.items() if value is not None}
+    assert library.plain and library.order == "little"
+    return True
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@FUZZ
+@given(data=st.data())
+def test_the_plain_walk_agrees_with_the_parser_on_damaged_bytes(data: st.DataObject) -> None:
+    *_, raw = next(dicom_files(pixels(1, frames=4), SPACING, 10, TIMES[:4], "sax", SCAN))
+    assert both_ways(raw)
+    start = data.draw(st.sampled_from([0, 132, 300]), label="start")
+    both_ways(raw[:start] + damage(raw[start:1300], data) + raw[1300:])
+
+
+@pytest.mark.parametrize("defined", [True, False])
+def test_the_plain_walk_passes_nested_sequences(tmp_path: Path, defined: bool) -> None:
+    def nest(_: int, data: pydicom.Dataset) -> None:
+        inner, outer = pydicom.Dataset(), pydicom.Dataset()
+        inner.PixelSpacing, inner.Rows = [9.0, 9.0], 7  # another image's: must not be taken for this one's
+        outer.ReferencedSOPInstanceUID, outer.SourceImageSequence = "1.2.3", [inner, inner]
+        data.ReferencedImageSequence = [outer, pydicom.Dataset()]
+        for sequence in (data["ReferencedImageSequence"], outer["SourceImageSequence"]):
+            sequence.is_undefined_length = not defined
+            for item in sequence.value:
+                item.is_undefined_length_sequence_item = not defined
+
+    folder = edited(write_series(tmp_path / "s", pixels(1)), nest)
+    assert all(both_ways(path.read_bytes()) for path in folder.iterdir())
+    cine = read_cine(folder, "sax")
+    assert np.array_equal(cine.frames, pixels(1)[0]) and cine.spacing_mm == pytest.approx(SPACING)
+
+
+def test_the_plain_walk_leaves_other_syntaxes_and_signed_pixels_to_the_parser(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s", pixels(1, np.uint8))
+    for change in (
+        lambda data: setattr(data.file_meta, "TransferSyntaxUID", ImplicitVRLittleEndian),
+        lambda data: setattr(data, "PixelRepresentation", 1),
+        lambda data: setattr(data, "SpecificCharacterSet", "ISO_IR 999"),
+    ):
+        data = pydicom.dcmread(folder / "IM00001.dcm")
+        change(data)
+        data.save_as(tmp_path / "other.dcm", implicit_vr=data.file_meta.TransferSyntaxUID.is_implicit_VR)
+        assert not both_ways((tmp_path / "other.dcm").read_bytes())
+
+
+def test_signed_pixels_are_read_signed(tmp_path: Path) -> None:
+    folder = edited(write_series(tmp_path / "s", pixels(1)), lambda _, data: setattr(data, "PixelRepresentation", 1))
+    assert np.array_equal(read_cine(folder, "sax").frames, pixels(1)[0].astype(np.int16))
+
+
+@pytest.mark.parametrize("level", [0, 6])
+def test_members_come_out_the_same_without_the_library(
+    tmp_path: Path, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_zip(tmp_path / "a.zip", pixels(), level=level)
+    with zipfile.ZipFile(path) as zipped:
+        wanted = {f"a.zip/{name}": zipped.read(name) for name in zipped.namelist()}
+    monkeypatch.setattr(archive, "_read_member", None)
+    assert dict(files_in(path)) == wanted
+
+
+@pytest.mark.parametrize("place", [0, 6, 8, 30, 60])  # mark, flags, method, name and content of the first member
+def test_a_member_that_contradicts_its_entry_is_refused(tmp_path: Path, place: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+        zipped.writestr("a.dcm", bytes(range(100)))
+    raw = bytearray((tmp_path / "a.zip").read_bytes())
+    raw[place] ^= 1
+    (tmp_path / "a.zip").write_bytes(raw)
+    if place in (6, 8):  # the library goes by the entry in the directory here, and the checksum fits
+        assert [raw for _, raw in files_in(tmp_path / "a.zip")] == [bytes(range(100))]
+        return
+    with pytest.raises(StudyError, match="damaged zip"):
+        list(files_in(tmp_path / "a.zip"))
 
 
 # ---- ACDC and M&Ms

@@ -103,7 +103,7 @@ def _fingerprint(todo: pd.DataFrame, cohort: Cohort, study: Study) -> str:
     here = Path(__file__).parent
     for path in (
         *sorted(here.glob("cohorts/*.py")),
-        *(here / f"{m}.py" for m in ("ecg", "beats", "gates", "cmr", "motion")),
+        *(here / f"{m}.py" for m in ("ecg", "beats", "gates", "cmr", "motion", "measure")),
     ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
