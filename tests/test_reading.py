@@ -23,6 +23,8 @@ from cardionets.evaluate import readers
 from cardionets.figures import readers as pictures
 from cardionets.figures.base import png_bytes
 from cardionets.reading_answers import SIMULATED, SKILL
+from cardionets.store import Store
+from tests import toy_study
 
 FRAMES, SIZE = 4, 8
 
@@ -110,6 +112,46 @@ def test_a_sheet_holds_views_down_and_phases_across(tmp_path: Path) -> None:
     assert pixels.shape == (2 * SIZE, FRAMES * SIZE)
     assert pixels[0, 2 * SIZE] == 12
     assert pixels[SIZE, 3 * SIZE] == 23
+
+
+def test_pictures_show_each_case_its_own_heart(tmp_path: Path) -> None:
+    store = Store.open(toy_study.build(tmp_path, 20).path("store", "qph"))
+    cases = store.records.iloc[[4, 1]]
+    index = pd.DataFrame({"record": store.records["record"], "row": np.arange(20)[::-1]})
+    drawn = SimpleNamespace(index=index, arrays=dict.fromkeys(reading.VIEWS, store.sax[::-1]))
+    found = reading.draw_pictures(store, drawn, cases, reading.ARMS)
+    for record, row in zip(cases["record"], (4, 1)):
+        assert found.ecg[record][1:4] == b"PNG"
+        assert found.sheets[reading.REAL][record] == reading.sheet([store.sax[row], store.lax[row]])
+        assert found.sheets[reading.DRAWN][record] == reading.sheet([store.sax[row], store.sax[row]])
+    assert (found.frames, found.size) == (store.grid.frames, store.grid.size)
+
+
+def test_the_model_alone_uses_its_threshold_from_home(tmp_path: Path) -> None:
+    study = toy_study.build(tmp_path, 20)
+    cases = pd.Series(["r1", "r2", "r2"])
+    where = ("qph", "cardiomyopathy", "aligned")
+    assert "run `dvc repro predict@qph`" in reading_analysis.model_or_reason(study, *where, cases)[1]
+    rows = {
+        "record": ["r1", "r2"],
+        "arm": "aligned",
+        "fraction": 1.0,
+        "endpoint": "cardiomyopathy",
+        "value": [0.2, 0.4],
+    }
+    limits = {"arm": ["aligned"], "fraction": 1.0, "endpoint": "cardiomyopathy", "threshold": 0.4, "note": ""}
+    for folder in ("predictions", "weights"):
+        study.path(folder).mkdir(parents=True)
+    pd.DataFrame(rows).to_parquet(study.path("predictions", "qph.parquet"))
+    pd.DataFrame(limits).to_csv(study.path("weights", "thresholds.csv"), index=False)
+    model, said = reading_analysis.model_or_reason(study, *where, cases)
+    assert said == "The model alone is arm `aligned`."
+    assert model.loc[["r1", "r2"], "positive"].tolist() == [False, True]
+    assert (
+        "no prediction for 1 of the cases"
+        in reading_analysis.model_or_reason(study, *where, pd.Series(["r1", "r9"]))[1]
+    )
+    assert "no threshold" in reading_analysis.model_or_reason(study, "qph", "cad", "aligned", cases)[1]
 
 
 def test_a_page_tells_neither_arm_nor_record_nor_truth(tmp_path: Path) -> None:
@@ -293,6 +335,7 @@ DRIVE = """
 <script>
 const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
 press("Enter");
+state.since = state.touched = performance.now() - 1e7;
 study.items.forEach((item, i) => {
   press(String(i % 5 + 1));
   press(i % 2 ? "n" : "y");
@@ -329,4 +372,5 @@ def test_a_page_in_a_browser_is_answered_with_keys_alone(tmp_path: Path) -> None
     assert ordered["rating"].tolist() == [1, 2, 3, 4, 5, 1]
     assert ordered["positive"].tolist() == [True, False] * 3
     assert ordered["comment"].tolist()[1] == 'a "b", c'
-    assert ordered["seconds"].between(0, 60).all()
+    assert ordered["seconds"].iloc[1:].between(0, 60).all()
+    assert ordered["seconds"].iloc[0] == pytest.approx(reading.IDLE_SECONDS, abs=60), "a reader away is not counted"

@@ -53,6 +53,7 @@ VIEWS: Final = ("sax", "4ch")
 VIEW_NAMES: Final = ("short axis", "four-chamber")
 MIN_CASES: Final = 6
 ECG_DPI: Final = 110
+IDLE_SECONDS: Final = 180  # after so long without a key or a movement a page stops counting
 INKS: Final = 24  # colours kept of an ECG on its paper
 
 Cine = NDArray[np.uint8]
@@ -204,6 +205,7 @@ def build_page(part: pd.DataFrame, pictures: Pictures, design: Design, simulated
     first = rows.iloc[0]
     about: dict[str, Any] = {"kit": first["kit"], "reader": first["reader"], "session": int(first["session"])}
     about |= {"sessions": len(design.arms), "washout_days": design.washout_days, "beat_ms": 1000}
+    about |= {"idle_seconds": IDLE_SECONDS}
     about |= {"finding": diseases.BY_NAME[design.endpoint].label.lower(), "ratings": RATINGS, "columns": COLUMNS}
     about |= {"simulated": simulated, "frames": pictures.frames, "size": pictures.size, "views": VIEW_NAMES}
     about |= {"file": f"answers_{stem(first)}.csv", "items": [_item(row, pictures) for _, row in rows.iterrows()]}

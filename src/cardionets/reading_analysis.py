@@ -95,7 +95,7 @@ def analyse(answers: pd.DataFrame, model: pd.DataFrame | None, level: float = 0.
 
 
 def _auc_tables(names: list[str], who: list[str], truth: Bools, ratings: Floats, level: float) -> list[pd.DataFrame]:
-    """Mean AUC per arm, AUC per reader and arm, differences between arms (the arm with more minus that with less)."""
+    """Mean AUC per arm (bounds end at 0 and 1); AUC per reader and arm; differences, later arm minus earlier."""
     counts = {"readers": len(who), "cases": len(truth), "events": int(truth.sum())}
     single = pd.DataFrame(
         [
@@ -111,7 +111,7 @@ def _auc_tables(names: list[str], who: list[str], truth: Bools, ratings: Floats,
     except NotEstimableError as error:
         none = {"auc": np.nan, "lower": np.nan, "upper": np.nan, **counts, "note": not_estimable(str(error)).note}
         return [pd.DataFrame([{"modality": m} | none for m in names]), single, pd.DataFrame(columns=columns)]
-    rows = [(m, e.value, e.lower, e.upper) for m, e in zip(names, found.means)]
+    rows = [(m, e.value, max(0.0, e.lower), min(1.0, e.upper)) for m, e in zip(names, found.means)]
     modalities = pd.DataFrame(rows, columns=["modality", "auc", "lower", "upper"]).assign(**counts, note="")
     pairs = [(names[j], names[i], -e.value, -e.upper, -e.lower, p) for (i, j), (e, p) in found.differences.items()]
     differences = pd.DataFrame(pairs, columns=columns)

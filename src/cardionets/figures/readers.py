@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cardionets.evaluate.estimate import Estimate
-from cardionets.figures.base import GREY, MARKS, colours, styled
+from cardionets.figures.base import GREY, MARKS, OKABE_ITO, colours, styled
 
 
 def _band(ax: Axes, model: Estimate | None) -> None:
@@ -73,7 +73,14 @@ def reader_times(answers: pd.DataFrame, title: str = "") -> Figure:
     figure, ax = plt.subplots(figsize=(4.2, 2.8))
     names = sorted(answers["modality"].unique())
     values = [answers.loc[answers["modality"] == n, "seconds"].to_numpy(float) for n in names]
-    ax.boxplot(values, positions=range(len(names)), whis=(5, 95), showfliers=False, widths=0.5)
+    ax.boxplot(
+        values,
+        positions=range(len(names)),
+        whis=(5, 95),
+        showfliers=False,
+        widths=0.5,
+        medianprops={"color": OKABE_ITO[0]},
+    )
     _arms(ax, names)
     ax.set(ylabel="Seconds per case", title=title, ylim=(0, None))
     return figure
