@@ -26,7 +26,7 @@ file = ""
 # %%
 import html
 
-from IPython.display import HTML, display
+from IPython.display import display
 
 from cardionets import page, patient
 from cardionets.patient_page import TITLE, render
@@ -57,4 +57,5 @@ said = None if found.reasons else patient.answer(study, found)
 drawn = {} if said is None else patient.cines(study, found)
 text = render(study, found, said, drawn)
 page.write(book.out / "page.html", text)
-display(HTML(f'<iframe title="{TITLE}" srcdoc="{html.escape(text)}" width="100%" height="1400"></iframe>'))
+frame = f'<iframe title="{TITLE}" srcdoc="{html.escape(text)}" width="100%" height="1400"></iframe>'
+display({"text/html": frame, "text/plain": TITLE}, raw=True)

@@ -202,7 +202,7 @@ def test_page_says_what_it_must_and_names_nobody(
     text = out.read_text()
     for words in ("Research use only", "SIMULATED", "25 mm/s and 10 mm/mV", "aligned_covariates", "61 years, female"):
         assert words in text
-    assert "No cine is drawn" in text
+    assert "No cine is drawn here" in text
     assert len(re.findall("<td>passed</td>", text)) == 1 + len(patient_page.GATES)
     assert text.count("data:image/svg+xml") == 1
     private = [NAME, "1953", str(file.parent), str(study.root), *records(study)["record"].astype(str)]

@@ -292,7 +292,7 @@ def _risk(r: Risk) -> tuple[str, ...]:
 
 def _cines(recording: Recording, found: Answer, drawn: Cines) -> str:
     if not drawn:
-        return _section("Drawn cines", _words("No cine is drawn: there is no trained generator here."))
+        return _section("Drawn cines", _words("No cine is drawn here: that takes a trained generator."))
     names = {"sax": "short axis", "4ch": "four-chamber"}
     rate = recording.measured.get("rate_bpm", 60.0)
     gif = figures.animate(
