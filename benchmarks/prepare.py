@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cardionets import beats, cohorts, ecg, gates, prepare
 from cardionets.cmr import place, to_grid
 from cardionets.cohorts.cines import read_cine
 from cardionets.cohorts.ecg_files import read_ecg
-from cardionets.config import Cohort, Study
+from cardionets.config import Cohort, Study, StudyError
 from cardionets.simulate.write import write_centre
 
 FORMATS = {
@@ -46,6 +47,16 @@ def milliseconds(step: Callable[[Any], Any], items: Iterable[Any]) -> float:
 
 def line(name: str, step: Callable[[Any], Any], items: Iterable[Any]) -> None:
     print(f"{name:<40}{milliseconds(step, items):9.3f}", flush=True)
+
+
+def readable(read: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """Those of ``items`` that are no refusal: a simulated centre has damaged files too."""
+    kept = []
+    for item in items:
+        with suppress(StudyError):
+            read(item)
+            kept.append(item)
+    return kept
 
 
 def signals(paths: list[Path], cohort: Cohort, study: Study) -> None:
@@ -86,11 +97,12 @@ def centre(name: str, people: int, folder: Path) -> None:
     write_centre(name, people, 1, folder, workers=1)
     study.cohorts[name] = study.cohorts[name].model_copy(update={"path": folder / name})
     cohort, table = study.cohort(name), cohorts.index(study.cohort(name)).records
-    paths = [cohort.path / file for file in table["ecg"]]
+    paths = readable(lambda path: read_ecg(path, cohort.ecg), (cohort.path / file for file in table["ecg"]))
     print(f"{name}: {len(table)} ECGs")
     line(f"  read {FORMATS[name][0]}", lambda path: read_ecg(path, cohort.ecg), paths)
     signals(paths, cohort, study)
     cines = [(cohort.path / file, view) for view, column in prepare.VIEWS.items() for file in table[column] if file]
+    cines = readable(lambda pair: read_cine(*pair), cines)
     if cines:
         images(FORMATS[name][1], cines, study)
     whole(prepare.make_plan(study, name), folder)

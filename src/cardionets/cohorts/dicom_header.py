@@ -19,6 +19,7 @@ import pydicom
 from pydicom.config import disable_value_validation
 from pydicom.tag import Tag
 
+MAGIC: Final = b"DICM"
 NEEDED: Final = (
     "SeriesInstanceUID",
     "ImageOrientationPatient",
@@ -113,7 +114,7 @@ def scan(raw: bytes) -> dict[str, Any]:
     """Values by keyword from a file of Explicit VR Little Endian; ``_IrregularError`` for anything else."""
     found: dict[int, bytes] = {}
     start = _walk(raw, 132, 0x0002FFFF, {_SYNTAX}, found)
-    if found.pop(_SYNTAX, None) != _EXPLICIT:
+    if raw[128:132] != MAGIC or found.pop(_SYNTAX, None) != _EXPLICIT:
         raise _IrregularError
     _walk(raw, start, _UNDEFINED, _WANTED, found)
     if b"" in found.values() or found.pop(_CHARACTERS, b"").strip() not in _CHARACTER_SETS:
