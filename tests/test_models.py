@@ -252,13 +252,12 @@ def test_the_closed_form_start_predicts_what_the_head_predicts() -> None:
     aligner.start_from(head, torch.ones(12))
     out = aligner(batch["ecg"][..., :450], batch["beat"])
     torch.testing.assert_close(out, head(torch.from_numpy(x)), rtol=1e-3, atol=1e-3)
-    network = EcgNetwork(ECG.encoder, 3, "phenotypes").eval()
+    network = EcgNetwork(ECG.encoder, 3, "phenotypes", AlignSettings.model_validate(PRESET["align"])).eval()
     network.set_statistics({**batch, "y": torch.randn(40, 3) * 7 + 50})
-    network.encoder.load_state_dict(aligner.encoder.state_dict())
     top = fit_ridge(
         out.detach().numpy(), y[:, :3], out.detach().numpy(), y[:, :3], ("a", "b", "c"), HeadSettings()
     ).head
-    network.start_from(aligner.distil, top)
+    network.start_from(aligner, top)
     torch.testing.assert_close(network(batch["ecg"][..., :450], batch["beat"]), top(out), rtol=1e-2, atol=1e-2)
 
 

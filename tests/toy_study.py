@@ -33,7 +33,14 @@ PRESET = {
         "contrast_weight": 0.1,
         "train": TRAIN,
     },
-    "align": {"contrast_dim": 8, "components": 12, "contrast_weight": 0.1, "distil_weight": 1.0, "train": TRAIN},
+    "align": {
+        "hidden": 16,
+        "contrast_dim": 8,
+        "components": 12,
+        "contrast_weight": 0.1,
+        "distil_weight": 1.0,
+        "train": TRAIN,
+    },
     "heads": {
         "heads": {"min_labels": 3, "min_cases": 2},
         "scratch": {**TRAIN, "batch": 8},

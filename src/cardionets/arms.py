@@ -25,6 +25,7 @@ from cardionets.config import Settings, Study
 from cardionets.device import pick_device
 from cardionets.embed import config_of, ecg_settings, embed_ecgs, load_align
 from cardionets.features import Features, People
+from cardionets.models.align import AlignSettings
 from cardionets.models.ecg_mae import EcgSettings
 from cardionets.models.heads import Basis, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge, mean_head
 from cardionets.models.supervised import EcgNetwork, Task, supervised_loss
@@ -229,14 +230,14 @@ def _network(
 ) -> EcgNetwork:
     """A fresh network, or the aligned encoder with the aligned arm's own head to start from."""
     torch.manual_seed(study.protocol.seed)
-    model = EcgNetwork(ecg_settings(study).encoder, len(people.endpoints), people.task)
+    align = study.block("align", AlignSettings) if name == "aligned_finetuned" else None
+    model = EcgNetwork(ecg_settings(study).encoder, len(people.endpoints), people.task, align)
     table = people.table("train", keep)
     model.set_statistics(table.take(np.arange(len(table))))
     if name == "aligned_finetuned":
         aligner, head = load_align(study).cpu(), fitted.models["aligned", fraction]
         assert isinstance(head, LinearHead)
-        model.encoder.load_state_dict(aligner.encoder.state_dict())
-        model.start_from(aligner.distil, head)
+        model.start_from(aligner, head)
     return model.to(pick_device())
 
 
@@ -284,6 +285,7 @@ def _save(study: Study, fitted: Fitted, people: People, settings: ArmSettings) -
         "endpoints": list(fitted.endpoints),
         "arms": [f"{arm}@{fraction:g}" for arm, fraction in fitted.models],
         "encoder": config_of(ecg_settings(study))["encoder"],
+        "align": study.block("align", AlignSettings).model_dump(mode="json"),
     }
     means = pd.DataFrame(fitted.scores).groupby(["arm", "fraction"], sort=False)["value"].mean().dropna().reset_index()
     metrics = {f"{arm}@{fraction:g}": float(v) for arm, fraction, v in means.itertuples(index=False)}
@@ -299,20 +301,21 @@ def load_arms(study: Study, name: str) -> Fitted:
     tensors, card = weights.load(study.path("weights", name), weights.contract(study))
     fitted = Fitted(card.config["task"], tuple(card.config["endpoints"]))
     encoder = EcgSettings.model_validate(card.config["encoder"])
+    align = AlignSettings.model_validate(card.config["align"])
     for key in card.config["arms"]:
         arm, fraction = key.split("@")
         state = {k.removeprefix(f"{key}/"): v for k, v in tensors.items() if k.startswith(f"{key}/")}
-        model = _shell(arm, state, fitted, encoder)
+        model = _shell(arm, state, fitted, encoder, align)
         weights.fill(model, state, name)
         fitted.models[arm, float(fraction)] = model.eval()
     return fitted
 
 
-def _shell(arm: str, state: dict[str, Tensor], fitted: Fitted, encoder: EcgSettings) -> nn.Module:
+def _shell(arm: str, state: dict[str, Tensor], fitted: Fitted, encoder: EcgSettings, align: AlignSettings) -> nn.Module:
     if ARMS[arm].features:
         features, targets = state["weight"].shape
         return LinearHead(features, targets, fitted.task == "diseases")
-    return EcgNetwork(encoder, len(fitted.endpoints), fitted.task)
+    return EcgNetwork(encoder, len(fitted.endpoints), fitted.task, align if arm == "aligned_finetuned" else None)
 
 
 def frames(fitted: Fitted, features: Features, rows: Rows, fractions: Sequence[float]) -> Iterator[pd.DataFrame]:

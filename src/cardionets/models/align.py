@@ -28,9 +28,43 @@ class AlignSettings(Settings):
     components: int = Field(gt=0)  # CMR components the ECG is taught
     contrast_weight: float = Field(ge=0)
     distil_weight: float = Field(ge=0)
+    hidden: int = Field(gt=0)  # width of the nonlinear part of the distillation head
+    dropout: float = Field(default=0.5, ge=0, lt=1)  # strong: pairs are few, and most of a CMR is not in an ECG
+    jitter: float = Field(default=0.3, ge=0)  # noise on the embedding while distilling, in its own SDs: the same reason
     noise_uv: float = Field(default=0.0, ge=0)
     views: tuple[str, ...] = VIEWS  # one view alone is an ablation
     train: TrainSettings
+
+
+class Distiller(nn.Module):
+    """ECG embedding (b, features) -> CMR components (b, k): a linear map plus a small network that starts at zero."""
+
+    def __init__(self, features: int, settings: AlignSettings) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.linear = nn.Linear(features, settings.components)
+        drop = nn.Dropout(settings.dropout)
+        last = nn.Linear(settings.hidden, settings.components)
+        self.deep = nn.Sequential(drop, nn.Linear(features, settings.hidden), nn.GELU(), drop, last)
+        self.apply(initialise)
+        nn.init.zeros_(last.weight)
+
+    @torch.no_grad()
+    def start_from(self, head: LinearHead) -> None:
+        """Take over a linear head of raw embeddings; targets it could not fit start at zero."""
+        weight, bias = head.get_buffer("weight"), head.get_buffer("bias")
+        self.get_buffer("centre").copy_(head.get_buffer("centre"))
+        self.get_buffer("scale").copy_(head.get_buffer("scale"))
+        self.linear.weight.copy_(torch.where(bias.isfinite(), weight, 0.0).T)
+        self.linear.bias.copy_(bias.nan_to_num(0.0))
+
+    def forward(self, embedding: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Components (b, k); ``noise`` (b, features), in units of the embedding's scale, is added where given."""
+        x = (embedding - self.get_buffer("centre")) / self.get_buffer("scale")
+        x = x if noise is None else x + noise
+        components: Tensor = self.linear(x) + self.deep(x)
+        return components
 
 
 class Aligner(nn.Module):
@@ -42,8 +76,7 @@ class Aligner(nn.Module):
         self.encoder = EcgEncoder(ecg)
         self.of_ecg = nn.ModuleDict({v: nn.Linear(ecg.features, settings.contrast_dim) for v in settings.views})
         self.of_cmr = nn.ModuleDict({v: nn.Linear(cmr_dim, settings.contrast_dim) for v in settings.views})
-        self.distil = nn.Linear(ecg.features, settings.components)
-        self.distil.apply(initialise)
+        self.distil = Distiller(ecg.features, settings)
         self.register_buffer("trust", torch.ones(settings.components))
 
     def forward(self, signal: Tensor, beat: Tensor) -> Tensor:
@@ -59,11 +92,7 @@ class Aligner(nn.Module):
         ECG says nothing about would drown the others in noise, so each counts by that share.
         """
         self.get_buffer("trust").copy_(explained.nan_to_num(0.0).clamp_min(0.01))
-        weight = head.get_buffer("weight") / head.get_buffer("scale")[:, None]  # (features, k)
-        bias = head.get_buffer("bias") - head.get_buffer("centre") @ weight
-        known = bias.isfinite()
-        self.distil.weight.copy_(torch.where(known, weight, 0.0).T)
-        self.distil.bias.copy_(bias.nan_to_num(0.0))
+        self.distil.start_from(head)
 
 
 def align_loss(model: Aligner, batch: Batch, draw: Draw) -> dict[str, Tensor]:
@@ -82,6 +111,7 @@ def align_loss(model: Aligner, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     hits = torch.stack([hit for _, hit in contrasts]).mean()
     trust = model.get_buffer("trust")
     target = batch["components"] * trust.sqrt()
-    distil = masked_error(model.distil(embedding) * trust.sqrt(), target) / trust.mean()
+    noise = settings.jitter * draw.normal(*embedding.shape) if model.training else None
+    distil = masked_error(model.distil(embedding, noise) * trust.sqrt(), target) / trust.mean()
     loss = settings.contrast_weight * contrast + settings.distil_weight * distil
     return {"loss": loss, "contrast": contrast, "hits": hits, "distil": distil}

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cardionets.device import Draw
+from cardionets.models.align import Aligner, AlignSettings, Distiller
 from cardionets.models.ecg_mae import EcgEncoder, EcgSettings, augment, masked_error
 from cardionets.models.heads import LinearHead
 from cardionets.train import Batch
@@ -17,17 +18,18 @@ Task = Literal["phenotypes", "diseases"]
 
 
 class EcgNetwork(nn.Module):
-    """Encoder and one linear layer: (b, 12, samples) uV and beat (b, 12, B) uV -> (b, k).
+    """Encoder, CMR components where it was aligned, one linear layer: record and beat (b, 12, .) uV -> (b, k).
 
     Phenotypes are predicted as z-scores of the training people and returned in their units; diseases as logits and
     returned as probabilities.
     """
 
-    def __init__(self, settings: EcgSettings, targets: int, task: Task) -> None:
+    def __init__(self, settings: EcgSettings, targets: int, task: Task, align: AlignSettings | None = None) -> None:
         super().__init__()
         self.task = task
         self.encoder = EcgEncoder(settings)
-        self.head = nn.Linear(settings.features, targets)
+        self.between: nn.Module = Distiller(settings.features, align) if align else nn.Identity()
+        self.head = nn.Linear(align.components if align else settings.features, targets)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.register_buffer("mean", torch.zeros(targets))
@@ -47,18 +49,20 @@ class EcgNetwork(nn.Module):
         self.get_buffer("sd").copy_(torch.where(sd > 1e-9 * (1 + mean.abs()), sd, 0.0))
 
     @torch.no_grad()
-    def start_from(self, distil: nn.Linear, head: LinearHead) -> None:
-        """Begin at a frozen arm: the encoder's CMR components through that arm's own head (arXiv 2202.10054)."""
-        sd = self.get_buffer("sd")
+    def start_from(self, aligner: Aligner, head: LinearHead) -> None:
+        """Begin at a frozen arm: the encoder, its CMR components, and that arm's own head (arXiv 2202.10054)."""
+        self.encoder.load_state_dict(aligner.encoder.state_dict())
+        self.between = aligner.distil
+        sd, mean = self.get_buffer("sd"), self.get_buffer("mean")
         weight = head.get_buffer("weight") / head.get_buffer("scale")[:, None]  # (components, k)
         bias = head.get_buffer("bias") - head.get_buffer("centre") @ weight
         safe = torch.where(sd > 0, sd, 1.0)
-        self.head.weight.copy_(((distil.weight.T @ weight) / safe).T.nan_to_num(0.0))
-        self.head.bias.copy_(((distil.bias @ weight + bias - self.get_buffer("mean")) / safe).nan_to_num(0.0))
+        self.head.weight.copy_((weight / safe).T.nan_to_num(0.0))
+        self.head.bias.copy_(((bias - mean) / safe).nan_to_num(0.0))
 
     def raw(self, signal: Tensor, beat: Tensor) -> Tensor:
         """z-scores or logits (b, k)."""
-        raw: Tensor = self.head(self.encoder(signal, beat))
+        raw: Tensor = self.head(self.between(self.encoder(signal, beat)))
         return raw
 
     def forward(self, signal: Tensor, beat: Tensor) -> Tensor:
