@@ -21,7 +21,7 @@ from cardionets.draw import Artist, Drawn
 from cardionets.evaluate.images import ssim
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.files import sha256
-from cardionets.models.segment import MEASURED
+from cardionets.models.segment import MEASURED, SegmentSettings, ViewSegmenter
 from tests import toy_study
 
 TRAIN = {"epochs": 2, "batch": 8, "lr": 1e-3, "checkpoint_seconds": 0}
@@ -292,3 +292,9 @@ def test_export_keeps_spacing_phase_and_orientation(study: Study, tmp_path: Path
     assert lax.is_file() and Image.open(gif).n_frames == 4
     with pytest.raises(StudyError, match="record 'nobody' was not drawn"):
         draw.export(study, "mimic", "nobody", tmp_path)
+
+
+def test_the_segmenter_reads_some_frames_as_it_reads_all() -> None:
+    settings = SegmentSettings.model_validate({"width": 8, "train": TRAIN})
+    model, cine, frames = ViewSegmenter(settings, 4), torch.randn(2, 4, 16, 16), torch.tensor([3, 0])
+    assert torch.allclose(model(cine, frames), model(cine)[:, :, frames], atol=1e-5)

@@ -29,6 +29,7 @@ class SegmentSettings(Settings):
 
     width: int = Field(gt=0)  # feature maps at a quarter of the resolution; doubled at an eighth
     blocks: int = Field(default=1, gt=0)  # residual blocks per level
+    frames: int = Field(default=4, gt=0)  # drawn per step: neighbours in time teach the same, and the loss is dear
     shift: int = Field(default=4, ge=0)  # random displacement in pixels: few masks, many places
     gain: float = Field(default=0.2, ge=0, lt=1)  # random brightness
     train: TrainSettings
@@ -48,13 +49,24 @@ class ViewSegmenter(nn.Module):
         self.last = nn.Sequential(*[Residual(w) for _ in range(count)])
         self.out = nn.Conv2d(w, LABELS * frames * STEM**2, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of every pixel."""
+    def forward(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
+        """Logits of every pixel, of all frames or of ``frames`` (k,) alone."""
         fine = self.fine(self.stem(rearrange(x, "b f (h p) (w q) -> b (f p q) h w", p=STEM, q=STEM)))
         joined = self.last(fine + self.up(self.coarse(self.down(fine))))
-        shape = {"l": LABELS, "f": self.frames, "p": STEM}
-        logits: Tensor = rearrange(self.out(joined), "b (l f p q) h w -> b l f (h p) (w q)", **shape)
+        weight, bias = self.out.weight.flatten(1), self.out.bias
+        if frames is not None:
+            weight, bias = (self._of(w, frames) for w in (weight, bias))
+        shape = {"l": LABELS, "p": STEM, "q": STEM}
+        logits: Tensor = rearrange(
+            F.conv2d(joined, weight[..., None, None], bias), "b (l f p q) h w -> b l f (h p) (w q)", **shape
+        )
         return logits
+
+    def _of(self, parameter: Tensor | None, frames: Tensor) -> Tensor:
+        """Rows (label, frame, pixel) of the last layer's weight or bias that belong to ``frames``."""
+        assert parameter is not None
+        by_frame = parameter.reshape(LABELS, self.frames, STEM**2, -1)[:, frames]  # (label, k, pixel, width or 1)
+        return by_frame.flatten(0, 2) if parameter.ndim > 1 else by_frame.flatten()
 
 
 class Segmenter(nn.Module):
@@ -84,7 +96,8 @@ def segment_loss(model: Segmenter, batch: Batch, draw: Draw) -> dict[str, Tensor
         cine = torch.where(drawn, made, real).float() / 127.5 - 1
         if model.training:
             cine, mask = jitter(cine, mask, model.settings, draw)
-        logits, target = model.views[view](cine), mask.long()
+        frames = draw.integers(0, mask.shape[1], model.settings.frames) if model.training else None
+        logits, target = model.views[view](cine, frames), (mask if frames is None else mask[:, frames]).long()
         parts[view] = F.cross_entropy(logits, target) + 0.5 * overlap_loss(logits, target)
     return {"loss": torch.stack(list(parts.values())).mean(), **parts}
 
