@@ -517,6 +517,7 @@ def test_the_plain_walk_passes_nested_sequences(tmp_path: Path, defined: bool) -
     assert np.array_equal(cine.frames, pixels(1)[0]) and cine.spacing_mm == pytest.approx(SPACING)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_plain_walk_leaves_other_syntaxes_and_signed_pixels_to_the_parser(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "s", pixels(1, np.uint8))
     for change in (
