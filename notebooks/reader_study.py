@@ -28,8 +28,8 @@ cases = 24
 readers = 6
 levels = ["junior", "senior"]
 washout_days = 28
-seed = 20241120
-arm = "aligned_teacher"
+seed = 2411136
+arm = "aligned"
 simulate_readers = True
 answers = ""
 

@@ -16,13 +16,14 @@
 # **Inputs.** `store/` of both development cohorts at natural prevalence; penalties and thresholds are chosen on
 # validation people.
 #
-# **Outputs.** `weights/screening/`: one head per arm and disease, and its threshold.
+# **Outputs.** `weights/screening/`: one head per arm and disease; `weights/*.csv`: thresholds, conformal widths,
+# reference ranges, prevalence.
 
 # %% tags=["parameters"]
 force = False
 
 # %%
-from cardionets import arms, operating
+from cardionets import arms, norms, operating
 from cardionets.workbook import Workbook
 
 book = Workbook("screening")
@@ -39,3 +40,10 @@ book.table(fitted.reset_index(), "validation", "Skill on validation people: 1 - 
 
 # %%
 book.table(operating.choose(book.study), "thresholds", "Thresholds, carried to every centre", rows=80)
+
+# %% [markdown]
+# For the page of a single patient: how wide a 90 % interval is (conformal, on validation people), and what is usual in
+# healthy people of the same sex and age.
+
+# %%
+norms.write(book.study)

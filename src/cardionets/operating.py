@@ -49,4 +49,4 @@ def load(study: Study) -> pd.DataFrame:
     """
     if not path(study).is_file():
         raise StudyError(f"weights/{FILE}: missing; run the screening stage or fetch the released weights.")
-    return pd.read_csv(path(study), keep_default_na=True).fillna({"note": ""})
+    return pd.read_csv(path(study), dtype={"note": str}).fillna({"note": ""})
