@@ -36,6 +36,14 @@ def _prepare(args: argparse.Namespace) -> int:
     return 0
 
 
+def _pair(args: argparse.Namespace) -> int:
+    from cardionets.config import Study
+    from cardionets.run import pair
+
+    print(f"{len(pair(Study()))} notebooks written beside their text form")
+    return 0
+
+
 def _check(args: argparse.Namespace) -> int:
     from cardionets.cohorts.check import check, render
     from cardionets.config import Study
@@ -92,6 +100,9 @@ def parser() -> argparse.ArgumentParser:
     patient.add_argument("--weight", type=float, help="kg")
     patient.add_argument("--out", default="patient.html", help="the page (default patient.html)")
     patient.set_defaults(call=_patient)
+
+    pair = commands.add_parser("pair", help="write the .ipynb of every notebook from its text form, without outputs")
+    pair.set_defaults(call=_pair)
     return top
 
 

@@ -11,7 +11,6 @@ import ast
 import json
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -37,6 +36,18 @@ def load(study: Study, stage: str) -> Notebook:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.py")))
         raise StudyError(f"notebooks/{stage}.py: no such stage; choose one of {known}.")
     return jupytext.read(path)
+
+
+def pair(study: Study) -> list[Path]:
+    """Write the ``.ipynb`` beside every ``notebooks/*.py``, without outputs and with steady cell ids."""
+    written = []
+    for source in sorted(study.path("notebooks").glob("*.py")):
+        notebook = load(study, source.stem)
+        for position, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{position:03d}"
+        nbformat.write(notebook, source.with_suffix(".ipynb"))
+        written.append(source.with_suffix(".ipynb"))
+    return written
 
 
 def _parameters_cell(notebook: Notebook, stage: str) -> Notebook:
@@ -279,8 +290,3 @@ def _execute(notebook: Notebook, values: Mapping[str, Any], out: Path, root: Pat
         os.environ.pop(OUT_VARIABLE, None)
         source.unlink(missing_ok=True)
         result.unlink(missing_ok=True)
-
-
-def clean_scratch(study: Study) -> None:
-    """Remove what notebooks opened by hand have written aside."""
-    shutil.rmtree(study.path("scratch"), ignore_errors=True)
