@@ -60,9 +60,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_stage_left_its_notebook_and_page(study: Path) -> None:
     lock = yaml.safe_load((study / "dvc.lock").read_text())["stages"]
-    for stage in lock:
-        name, _, cohort = stage.partition("@")
-        folder = study / "reports" / (cohort or ("ukb" if name == "attainable" else "study")) / name
+    for stage, entry in lock.items():
+        name, _, cohort = entry["cmd"].split("cardionets run ")[1].partition(" --cohort ")
+        folder = study / "reports" / (cohort or "study") / name
         notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
         outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
         assert outputs and not any(o.output_type == "error" for o in outputs), stage
