@@ -56,10 +56,10 @@ class Workbook:
         return Provenance.of(self.study, self.cohort, n)
 
     def figure(self, figure: Figure, name: str, n: int | None = None) -> None:
-        """Publish a figure as PNG, SVG and PDF, and show it."""
+        """Publish a figure as PNG (300 dpi) and SVG, and show it."""
         provenance = self.provenance(n)
-        save(figure, self.out / "figures" / name, provenance)
-        display(Image(png_bytes(figure, provenance)))
+        save(figure, self.out / "figures" / name, provenance, (".png", ".svg"))
+        display(Image(png_bytes(figure, provenance, dpi=110)))
 
     def animation(self, gif: bytes, name: str) -> None:
         """Publish an animated GIF and show it playing."""
