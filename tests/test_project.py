@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +60,22 @@ def test_nothing_unpickles_or_evaluates() -> None:
         calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
         assert not calls & {"eval", "exec", "pickle.load", "pickle.loads", "joblib.load"}, path
         assert "allow_pickle=True" not in path.read_text(), path
+
+
+MODULES = sorted(p.relative_to(LIBRARY.parent) for p in LIBRARY.rglob("*.py") if p.name != "__main__.py")
+
+
+def test_every_module_imports_first() -> None:
+    """No circle of imports: whichever module is asked for first, in an interpreter of its own memory of modules."""
+    names = [".".join(p.with_suffix("").parts).removesuffix(".__init__") for p in MODULES]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    for known in [m for m in sys.modules if m.startswith('cardionets')]: del sys.modules[known]\n"
+        "    importlib.import_module(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
