@@ -111,7 +111,7 @@ def auc_forest(metrics: pd.DataFrame, fraction: float = 1.0, metric: str = "auc"
     arms, endpoints = _plain_arms(table), list(dict.fromkeys(table["endpoint"]))
     tint = colours(arms)
     step = 1 + 0.12 * max(0, len(arms) - 3)
-    figure, ax = plt.subplots(figsize=(6.4, 1.1 + 0.42 * step * len(endpoints)))
+    figure, ax = plt.subplots(figsize=(7.2, 1.1 + 0.42 * step * len(endpoints)))
     shift = np.linspace(-0.3, 0.3, len(arms)) if len(arms) > 1 else np.zeros(1)
     for k, arm in enumerate(arms):
         rows = table[table["arm"] == arm].set_index("endpoint").reindex(endpoints)
@@ -125,7 +125,7 @@ def auc_forest(metrics: pd.DataFrame, fraction: float = 1.0, metric: str = "auc"
     ax.set(ylim=(len(endpoints) - 0.5, -0.5), xlabel=f"{LABELS.get(metric, metric)} (95 % interval)")
     ax.axvline(0.5, color=GREY, lw=0.6, ls=":") if metric == "auc" else None
     ax.grid(axis="x")
-    figure.legend(loc="outside upper right", ncols=min(len(arms), 6))
+    figure.legend(loc="outside right upper", ncols=1)
     figure.suptitle(title or "Screening", x=0.01, ha="left", fontsize=9, weight="bold")
     return figure
 
