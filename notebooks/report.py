@@ -39,4 +39,4 @@ for sentence in report.phenotype_sentences(book.study, found, arm) + report.scre
 # %%
 page = report.build_study(book.study, found, out=book.out / "study.html")
 report.write_summary(found, book.out / "metrics.json", arm)
-index = report.build_index(book.study)
+index = report.build_index(book.study, front="study/report/study.html")

@@ -85,16 +85,18 @@ def _card(reports: Path, stage: Path) -> str:
     return f'<div class="card"><h3>{head}</h3>{shown}{listed}</div>'
 
 
-def build_index(study: Study, reports: Path | None = None) -> Path:
+def build_index(study: Study, reports: Path | None = None, front: str = "") -> Path:
     """Write ``reports/index.html``: every stage of every cohort that has run, with its notebook, figures and tables.
 
-    Links are relative, so that the folder can be moved or zipped. Raises `StudyError` when nothing has run.
+    ``front`` is the page to read first, relative to ``reports``. Links are relative, so that the folder can be moved or
+    zipped. Raises `StudyError` when nothing has run.
     """
     reports = reports or study.path("reports")
     folders = [f for f in _order(study, reports) if _stages(f)] if reports.is_dir() else []
     if not folders:
         raise StudyError(f"{reports.name}: no stage has run yet; run `make study` first.")
-    sections = []
+    read_first = f'<p><a href="{html.escape(front)}"><b>Read first: the report of the study on one page</b></a></p>'
+    sections = [read_first] if front else []
     for folder in folders:
         cards = "\n".join(_card(reports, stage) for stage in _stages(folder))
         name = html.escape(_label(study, folder.name))
