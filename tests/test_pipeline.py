@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def _run(root: Path, *command: str, timeout: int = 900) -> str:
+def _run(root: Path, *command: str, timeout: int = 2400) -> str:
     done = subprocess.run(command, cwd=root, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
