@@ -71,9 +71,10 @@ def test_every_stage_left_its_notebook_and_page(study: Path) -> None:
 
 
 def test_people_are_in_one_split_and_truth_in_one_stage(study: Path) -> None:
-    for store in (study / "store").iterdir():
-        records = pd.read_parquet(store / "records.parquet")
-        assert records.groupby("person")["split"].nunique().max() == 1, store.name
+    stores = sorted((study / "store").glob("*/records.parquet"))
+    assert len(stores) == 5
+    for path in stores:
+        assert pd.read_parquet(path).groupby("person")["split"].nunique().max() == 1, path.parent.name
     lock = yaml.safe_load((study / "dvc.lock").read_text())["stages"]
     readers = {name for name, s in lock.items() if any("truth" in d["path"] for d in s.get("deps", []))}
     assert readers == {"attainable"}
