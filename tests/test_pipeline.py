@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -146,28 +146,32 @@ def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
         assert str(real) not in page and "E07500" not in page
 
 
-def _kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], limit: float = 240.0) -> None:
+def _kill_when(process: psutil.Popen, ready: Callable[[], bool], limit: float = 240.0) -> None:
+    """``kill -9`` for the process and everything it started, as soon as ``ready``."""
     start = time.monotonic()
     while not ready():
         assert process.poll() is None, "the stage ended before it could be killed"
         assert time.monotonic() - start < limit, "the stage never came to the point where it is killed"
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(0.02)
+    for child in [process, *process.children(recursive=True)]:
+        child.kill()
     process.wait()
 
 
 def test_killed_training_leaves_nothing_finished_and_continues(study: Path) -> None:
-    weights = study / "weights" / "ecg_mae"
-    before = (weights / "model.safetensors").read_bytes()
-    shutil.rmtree(weights)
-    checkpoint = study / "logs" / "ecg_mae" / "checkpoint.safetensors"
-    checkpoint.unlink(missing_ok=True)
-    command = ["dvc", "repro", "--force", "--single-item", "pretrain_ecg"]
-    process = subprocess.Popen(command, cwd=study, env=ENVIRONMENT, text=True, start_new_session=True)
-    _kill_when(process, checkpoint.is_file)
-    assert not (weights / "model.safetensors").exists()
-    status = json.loads((study / "logs" / "study" / "pretrain_ecg" / "status.json").read_text())
-    assert status["state"] == "running"
+    short, long = "{epochs: 1, batch: 32, lr: 1.0e-3}", "{epochs: 30, batch: 32, lr: 1.0e-3, checkpoint_seconds: 0}"
+    preset = study / "presets" / "tiny.yaml"
+    assert preset.read_text().count(short) == 1
+    preset.write_text(preset.read_text().replace(short, long))
+    weights, logs = study / "weights" / "ecg_mae" / "model.safetensors", study / "logs"
     _run(study, "dvc", "repro", "--single-item", "pretrain_ecg")
-    assert (weights / "model.safetensors").read_bytes() == before
-    assert json.loads((study / "logs" / "study" / "pretrain_ecg" / "status.json").read_text())["state"] == "finished"
+    unbroken = weights.read_bytes()
+    command = ["dvc", "repro", "--force", "--single-item", "pretrain_ecg"]
+    process = psutil.Popen(command, cwd=study, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    _kill_when(process, (logs / "ecg_mae" / "checkpoint.safetensors").is_file)
+    assert not weights.exists()
+    status = logs / "study" / "pretrain_ecg" / "status.json"
+    assert json.loads(status.read_text())["state"] == "running"
+    _run(study, *command)
+    assert weights.read_bytes() == unbroken
+    assert json.loads(status.read_text())["state"] == "finished"
