@@ -167,8 +167,10 @@ def test_killed_training_leaves_nothing_finished_and_continues(study: Path) -> N
     _run(study, "dvc", "repro", "--single-item", "pretrain_ecg")
     unbroken = weights.read_bytes()
     command = ["dvc", "repro", "--force", "--single-item", "pretrain_ecg"]
+    checkpoint = logs / "ecg_mae" / "checkpoint.safetensors"
+    checkpoint.unlink(missing_ok=True)
     process = psutil.Popen(command, cwd=study, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    _kill_when(process, (logs / "ecg_mae" / "checkpoint.safetensors").is_file)
+    _kill_when(process, checkpoint.is_file)
     assert not weights.exists()
     status = logs / "study" / "pretrain_ecg" / "status.json"
     assert json.loads(status.read_text())["state"] == "running"
