@@ -12,6 +12,7 @@ from PIL import Image
 from cardionets import figures, phenotypes
 from cardionets.config import Study, StudyError
 from cardionets.evaluate import pooling, utility
+from cardionets.evaluate.rows import COLUMNS
 from cardionets.evaluate.scales import SCALES
 
 RNG = np.random.default_rng(0)
@@ -32,21 +33,7 @@ def metrics() -> pd.DataFrame:
                 note = "not estimable: because there are no events" if lost else ""
                 bounds = (np.nan, np.nan, np.nan) if lost else (value, value - 0.05, value + 0.05)
                 rows.append(("ukb", name, arm, fraction, "test", metric, *bounds, 300, 0 if lost else 60, note))
-    columns = [
-        "cohort",
-        "endpoint",
-        "arm",
-        "fraction",
-        "split",
-        "metric",
-        "estimate",
-        "lower",
-        "upper",
-        "n",
-        "events",
-        "note",
-    ]
-    return pd.DataFrame(rows, columns=columns).astype({"events": "Int64"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"events": "Int64"})
 
 
 def flow() -> pd.DataFrame:

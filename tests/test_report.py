@@ -10,6 +10,7 @@ from PIL import Image
 
 from cardionets import page, report, tables
 from cardionets.config import Study, StudyError
+from cardionets.evaluate.rows import COLUMNS
 from cardionets.figures.base import Provenance
 
 STUDY = Study(Path(__file__).parents[1])
@@ -42,21 +43,7 @@ def metrics() -> pd.DataFrame:
             )
         gap = ("test", "mean_r2_difference", -0.055, -0.081, -0.029, 190, None, "")
         rows.append((cohort, "all_phenotypes", "ridge minus aligned", 0.1, *gap))
-    columns = [
-        "cohort",
-        "endpoint",
-        "arm",
-        "fraction",
-        "split",
-        "metric",
-        "estimate",
-        "lower",
-        "upper",
-        "n",
-        "events",
-        "note",
-    ]
-    return pd.DataFrame(rows, columns=columns).astype({"events": "Int64"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"events": "Int64"})
 
 
 @pytest.fixture
