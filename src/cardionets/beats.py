@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from scipy.signal import find_peaks
 
+from cardionets.config import AFTER_S, BEFORE_S
 from cardionets.ecg import RecordError
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-BEFORE_S, AFTER_S = 0.28, 0.52
 _REFRACTORY_S = 0.24
 _T_WAVE_S = 0.40
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cardionets import diseases, phenotypes
 
+BEFORE_S, AFTER_S = 0.28, 0.52  # what the median beat covers, in seconds around the R peak
 STUDY = "study"  # in place of a cohort's name: the study as a whole
 OUT_VARIABLE = "CARDIONETS_OUT"  # environment: where the runner wants a notebook's figures and tables
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pandera.pandas import Column, DataFrameSchema
 
-from cardionets import beats, cmr, diseases, gates, phenotypes, schema, store
+from cardionets import cmr, config, diseases, gates, phenotypes, schema, store
 from cardionets.cohorts import archive, cines, nifti_cine, recording
 from cardionets.cohorts.ecg_files import READERS
 from cardionets.config import Cohort, CohortEcg, Study
@@ -201,8 +201,8 @@ def _ecg(study: Study) -> dict[str, object]:
         "high": f"{high:g}",
         "mains": f"{study.protocol.ecg.mains_hz:g}",
         "notch": f"{NOTCH_ABOVE_UV:g}",
-        "before": f"{beats.BEFORE_S:g}",
-        "after": f"{beats.AFTER_S:g}",
+        "before": f"{config.BEFORE_S:g}",
+        "after": f"{config.AFTER_S:g}",
         "beat": store.beat_samples(study.grid),
         "formats": table(("key", "files", "says"), ((f"`{key}`", *FORMATS[key]) for key in READERS)),
         "dialects": "; ".join(f"`{root}` is {what}" for root, what in DIALECTS.items()),

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from cardionets.beats import BEFORE_S, median_beat, r_peaks, rr_features
-from cardionets.config import QualityGates
+from cardionets.beats import median_beat, r_peaks, rr_features
+from cardionets.config import BEFORE_S, QualityGates
 from cardionets.ecg import LEADS, LIMB_FROM_I_II, EcgRecord, Floats, RecordError, mains_uv
 
 FACTORS = (5, 50, 200, 1000, 2000, 1_000_000)

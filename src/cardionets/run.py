@@ -5,6 +5,7 @@ The only module that knows papermill. A notebook lives in ``notebooks/<stage>.py
 ``logs/<cohort>/<stage>/status.json``.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import ast
@@ -14,10 +15,15 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+# jsonschema would compile a grammar of internationalised addresses here: 2 s per stage that no notebook needs.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import jupytext
 import nbformat
@@ -239,8 +245,9 @@ def run(stage: str, cohort: str | None = None, parameters: Mapping[str, Any] | N
     logs.mkdir(parents=True, exist_ok=True)
     status = _Status(logs, stage, cohort or STUDY)
     status.write("running")
-    with atomic_path(target) as aside:
+    with atomic_path(target) as aside, ThreadPoolExecutor(1) as meanwhile:
         aside.mkdir(parents=True)
+        meanwhile.submit(import_module, "nbconvert")  # while the kernel works
         try:
             executed = _execute(notebook, values, aside, study.root)
         except _CellError as failed:

@@ -20,8 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cardionets import diseases, phenotypes, schema, splits
-from cardionets.beats import AFTER_S, BEFORE_S
-from cardionets.config import Grid, StudyError, check
+from cardionets.config import AFTER_S, BEFORE_S, Grid, StudyError, check
 from cardionets.ecg import LEADS
 from cardionets.files import atomic_path
 

@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cardionets import __version__
-from cardionets.beats import AFTER_S, BEFORE_S
-from cardionets.config import EcgProtocol, Grid, Settings, Study, StudyError, check
+from cardionets.config import AFTER_S, BEFORE_S, EcgProtocol, Grid, Settings, Study, StudyError, check
 from cardionets.ecg import LEADS
 from cardionets.files import atomic_path, sha256
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from cardionets import tables
 from cardionets.config import OUT_VARIABLE, STUDY, Cohort, Study
-from cardionets.figures.base import Provenance, png_bytes, save
+from cardionets.figures.base import Provenance, save, smaller
 from cardionets.files import atomic_path
 from cardionets.store import Store
 
@@ -57,9 +57,8 @@ class Workbook:
 
     def figure(self, figure: Figure, name: str, n: int | None = None) -> None:
         """Publish a figure as PNG (300 dpi) and SVG, and show it."""
-        provenance = self.provenance(n)
-        save(figure, self.out / "figures" / name, provenance, (".png", ".svg"))
-        display(Image(png_bytes(figure, provenance, dpi=110)))
+        png, _ = save(figure, self.out / "figures" / name, self.provenance(n), (".png", ".svg"))
+        display(Image(smaller(png)))
 
     def animation(self, gif: bytes, name: str) -> None:
         """Publish an animated GIF and show it playing."""

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
-from scipy.stats import t as t_distribution
+from scipy.special import fdtri, stdtrit
 
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, wald, z_value
 
@@ -32,7 +31,7 @@ def bland_altman(first: Floats, second: Floats, level: float = 0.95) -> Limits:
     if n < 3:
         raise NotEstimableError(f"{n} pairs are too few (3 are needed)")
     mean, sd = float(difference.mean()), float(difference.std(ddof=1))
-    quantile = float(t_distribution.ppf(0.5 + level / 2, n - 1))
+    quantile = float(stdtrit(n - 1, 0.5 + level / 2))
     se, se_limit = sd / n**0.5, sd * (3 / n) ** 0.5
 
     def around(centre: float, error: float) -> Estimate:
@@ -67,7 +66,7 @@ def icc21(ratings: Floats, level: float = 0.95) -> Estimate:
     a, b = k * value / (n * (1 - value)), 1 + k * value * (n - 1) / (n * (1 - value))
     df = (a * raters + b * error) ** 2 / ((a * raters) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1)))
     tail = 0.5 + level / 2
-    low, high = f_distribution.ppf(tail, n - 1, df), f_distribution.ppf(tail, df, n - 1)
+    low, high = fdtri(n - 1, df, tail), fdtri(df, n - 1, tail)
     spread = k * raters + (k * n - k - n) * error
     lower = n * (between - low * error) / (low * spread + n * between)
     upper = n * (high * between - error) / (spread + n * high * between)

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.special import expit, logit, ndtr, ndtri
 
 Floats = NDArray[np.floating[Any]]
 
@@ -36,7 +35,7 @@ def not_estimable(reason: str) -> Estimate:
 @cache
 def z_value(level: float) -> float:
     """Two-sided standard normal quantile, 1.96 for 0.95."""
-    return float(norm.ppf(0.5 + level / 2))
+    return float(ndtri(0.5 + level / 2))
 
 
 def wald(value: float, se: float, level: float) -> Estimate:
@@ -90,4 +89,4 @@ def percentile(value: float, replicates: Any, level: float) -> Estimate:
 
 def two_sided_p(z: float) -> float:
     """P value of a standard normal statistic."""
-    return float(2 * norm.sf(abs(z)))
+    return float(2 * ndtr(-abs(z)))

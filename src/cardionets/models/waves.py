@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cardionets.beats import AFTER_S, BEFORE_S
+from cardionets.config import AFTER_S, BEFORE_S
 
 KORS: Final = (  # x, y, z of the heart's dipole from I, II, V1-V6: Kors et al., Eur Heart J 1990;11:1083
     (0.38, -0.07, -0.13, 0.05, -0.01, 0.14, 0.06, 0.54),
