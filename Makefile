@@ -11,6 +11,7 @@ BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
+JOBS ?= 2
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
@@ -32,11 +33,12 @@ data: $(READY)
 	python -m cardionets simulate --workers $(WORKERS)
 
 study: data
-	dvc repro
+	python -m cardionets repro --jobs $(JOBS)
 	@echo "The study is done: open reports/index.html"
 
 test: $(READY)
-	ruff check . && ruff format --check . && mypy && pytest
+	ruff check . && ruff format --check . && mypy
+	OMP_NUM_THREADS=1 pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	ruff check --fix . && ruff format . && mypy

@@ -45,3 +45,8 @@ def real() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real recordings (../shared/real, or CARDIONETS_REAL) is absent")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole pipeline runs first: beside them the short tests fill the other core."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

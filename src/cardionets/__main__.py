@@ -20,6 +20,16 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _repro(args: argparse.Namespace) -> int:
+    from cardionets.conduct import conduct
+    from cardionets.config import find_root
+
+    if args.jobs < 1:
+        raise StudyError(f"--jobs {args.jobs}: give 1 or more stages at once.")
+    conduct(find_root(), args.jobs, args.stage)
+    return 0
+
+
 def _simulate(args: argparse.Namespace) -> int:
     from cardionets.config import Study
     from cardionets.simulate.write import write_study
@@ -73,6 +83,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--cohort", help="a key of cohorts.yaml; leave out for stages of the whole study")
     run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
     run.set_defaults(call=_run)
+
+    repro = commands.add_parser("repro", help="bring stages up to date like `dvc repro`, independent ones side by side")
+    repro.add_argument("stage", nargs="*", help="stages such as validate@ukb (default: all)")
+    repro.add_argument("--jobs", type=int, default=2, help="stages at once, sharing the cores (default 2; GPU: 1)")
+    repro.set_defaults(call=_repro)
 
     simulate = commands.add_parser("simulate", help="write the five SIMULATED centres of the preset to data/")
     simulate.add_argument("--workers", type=int, default=2, help="processes; the bytes written do not depend on it")

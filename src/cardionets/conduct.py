@@ -1,0 +1,132 @@
+"""Run the pipeline with independent stages side by side: DVC decides what is stale and runs it, this decides the order.
+
+``dvc repro`` takes one stage after the other. A small network cannot keep two cores busy, two stages can. Every stage
+is one ``dvc repro --single-item`` of its own, so caching, locks and what a killed run leaves behind are DVC's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from cardionets.config import StudyError
+from cardionets.progress import clock
+
+Graph = Mapping[str, set[str]]  # stage -> the stages it needs
+EDGE = re.compile(r'^"(?P<before>[^"]+)"(?: -> "(?P<after>[^"]+)")?;$', re.MULTILINE)
+
+
+def conduct(root: Path, jobs: int, targets: Sequence[str] = ()) -> int:
+    """Bring ``targets`` (all stages when empty) up to date with at most ``jobs`` stages at once; the number that ran.
+
+    Raises StudyError that names the stage that failed; what was running is finished first, nothing new is started.
+    """
+    graph = _graph(root)
+    unknown = sorted(set(targets) - graph.keys())
+    if unknown:
+        raise StudyError(f"dvc.yaml: no stage {', '.join(unknown)}; `dvc stage list` shows the known ones.")
+    wanted = _closure(graph, targets) if targets else set(graph)
+    stale = wanted & _downstream(graph, _changed(root))
+    if not stale:
+        print("Everything is up to date: no stage has to run.", flush=True)
+        return 0
+    begin = time.monotonic()
+    _run_all(root, {stage: graph[stage] & stale for stage in stale}, jobs)
+    print(f"{len(stale)} stages in {clock(time.monotonic() - begin)}", flush=True)
+    return len(stale)
+
+
+def _dvc(root: Path, *arguments: str) -> str:
+    done = subprocess.run([*_DVC, *arguments], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise StudyError(f"dvc {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+_DVC = (sys.executable, "-m", "dvc")
+
+
+def _graph(root: Path) -> dict[str, set[str]]:
+    needs: dict[str, set[str]] = {}
+    for edge in EDGE.finditer(_dvc(root, "dag", "--dot")):
+        needs.setdefault(edge["before"], set())
+        if edge["after"]:
+            needs.setdefault(edge["after"], set()).add(edge["before"])
+    return needs
+
+
+def _changed(root: Path) -> set[str]:
+    """Stages whose inputs, outputs, settings or command differ from ``dvc.lock``."""
+    return set(json.loads(_dvc(root, "status", "--json")))
+
+
+def _closure(graph: Graph, stages: Sequence[str]) -> set[str]:
+    """The stages and everything they need."""
+    found, open_ = set[str](), list(stages)
+    while open_:
+        stage = open_.pop()
+        if stage not in found:
+            found.add(stage)
+            open_ += graph[stage]
+    return found
+
+
+def _downstream(graph: Graph, stages: set[str]) -> set[str]:
+    """The stages and everything that needs them."""
+    found = stages & graph.keys()
+    for stage in TopologicalSorter(graph).static_order():
+        if graph[stage] & found:
+            found.add(stage)
+    return found
+
+
+def _run_all(root: Path, graph: Graph, jobs: int) -> None:
+    weight = {stage: len(_downstream(graph, {stage})) for stage in graph}  # what holds up most goes first
+    sorter, ready, failed = TopologicalSorter(graph), list[str](), list[str]()
+    running: dict[Future[int], str] = {}
+    environment = _shared_out(jobs)
+    sorter.prepare()
+    with ThreadPoolExecutor(jobs) as pool:
+        while sorter.is_active() and not (failed and not running):
+            ready = sorted([*ready, *sorter.get_ready()], key=lambda stage: weight[stage])
+            while ready and len(running) < jobs and not failed:
+                stage = ready.pop()
+                running[pool.submit(_reproduce, root, stage, environment)] = stage
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                stage = running.pop(done)
+                sorter.done(stage)
+                failed += [stage] if done.result() else []
+    if failed:
+        logs = "its message is above, its state in logs/"
+        raise StudyError(f"dvc.yaml: {', '.join(failed)} failed ({logs}); mend the cause and run the same again.")
+
+
+def _shared_out(jobs: int) -> dict[str, str]:
+    """The environment of one of ``jobs`` stages: its share of the cores, unless the caller has said otherwise."""
+    share = str(max(1, (os.cpu_count() or 1) // jobs))
+    return {"OMP_NUM_THREADS": share, "CARDIONETS_WORKERS": share} | dict(os.environ)
+
+
+_printing = threading.Lock()
+
+
+def _reproduce(root: Path, stage: str, environment: Mapping[str, str]) -> int:
+    """One stage through DVC; every line it prints carries its name. Returns the exit code."""
+    command = [*_DVC, "--wait-for-lock", "repro", "--single-item", stage]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=root, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip():
+            with _printing:
+                print(f"[{stage}] {line.rstrip()}", flush=True)
+    return process.wait()
