@@ -25,8 +25,8 @@ from cardionets.simulate.write import write_centre
 FORMATS = {
     "ukb": ("CardioSoft XML, 500 Hz", "zip of DICOM"),
     "mimic": ("WFDB, 500 Hz", ""),
-    "fahzu": ("WFDB, 1000 Hz", "folder of DICOM"),
-    "sahzu": ("MUSE XML, 500 Hz", "folder of DICOM"),
+    "fahzu": ("WFDB, 1000 Hz", "zip of a study"),
+    "sahzu": ("MUSE XML, 500 Hz", "zip of a study"),
     "qph": ("DICOM waveform", "NIfTI"),
 }
 RUNS = 5

@@ -27,7 +27,7 @@ from cardionets.cohorts.dicom_cine import read_dicom_series
 from cardionets.cohorts.nifti_cine import LABELS, read_nifti_cine, read_nifti_masks, read_nifti_stack, read_pair
 from cardionets.cohorts.segmented import read_acdc, read_mms
 from cardionets.config import StudyError
-from cardionets.simulate.cmr_files import Scan, dicom_files, write_dicom_series, write_dicom_zip, write_nifti
+from cardionets.simulate.cmr_files import Scan, dicom_files, write_dicom_study, write_dicom_zip, write_nifti
 
 SCAN = Scan("1000012", date(2017, 3, 4), "F", 61, rr_ms=840.0, field_t=1.5)
 TIMES = np.arange(12) * 70.0
@@ -46,7 +46,9 @@ def write_zip(path: Path, stack: np.ndarray, view: str = "sax", scan: Scan = SCA
 
 def write_series(path: Path, stack: np.ndarray, view: str = "sax", scan: Scan = SCAN) -> Path:
     times = np.arange(stack.shape[-3]) * 70.0
-    write_dicom_series(path, stack, spacing_mm=SPACING, step_mm=10, times_ms=times, view=view, scan=scan)
+    path.mkdir(parents=True)
+    for number, (*_, raw) in enumerate(dicom_files(stack, SPACING, 10, times, view, scan), start=1):
+        (path / f"IM{number:05d}.dcm").write_bytes(raw)
     return path
 
 
@@ -113,8 +115,11 @@ def test_dicom_and_nifti_come_back_the_same(tmp_path: Path, turn: Turn, view: st
     wanted = stack[len(stack) // 2]
     scan = Scan("7", date(2020, 1, 2), turn=turn, rr_ms=840.0)
     paths = [write_zip(tmp_path / "a.zip", stack, view, scan), write_series(tmp_path / "series", stack, view, scan)]
-    paths += [tmp_path / "a.nii", tmp_path / "a.nii.gz"]
-    for path in paths[2:]:
+    study = tmp_path / "study.zip"
+    cines = {"sax": stack, "4ch": stack[0]} if view == "sax" else {"sax": pixels(3) // 2, "4ch": stack[0]}
+    write_dicom_study(study, cines, spacing_mm=SPACING, step_mm=10, times_ms=TIMES, scan=scan)
+    paths += [study, tmp_path / "a.nii", tmp_path / "a.nii.gz"]
+    for path in paths[3:]:
         write_nifti(path, stack, spacing_mm=SPACING, dt_ms=70.0, view=view, turn=turn)
     for path in paths:
         cine = read_cine(path, view)

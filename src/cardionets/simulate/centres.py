@@ -25,7 +25,7 @@ from cardionets.simulate.heart import CaseMix
 from cardionets.simulate.labels import Coding
 
 EcgFormat = Literal["cardiosoft", "mimic", "wfdb", "muse", "dicom"]
-CmrFormat = Literal["ukb", "series", "nifti", "none"]
+CmrFormat = Literal["ukb", "study", "nifti", "none"]
 
 
 class SimulateSettings(Settings):
@@ -90,10 +90,10 @@ class Centre:
         return f"ecg/{record}.{suffix}"
 
     def cmr_path(self, person: str, view: Literal["sax", "4ch"]) -> str:
-        """Path of a cine below the centre's folder: a zip, a folder of DICOM files or a NIfTI file."""
+        """Path of a cine below the centre's folder: a zip of its DICOM, the zip of the whole study, or a NIfTI file."""
         if self.cmr_format == "ukb":
             return f"cmr/{person}_{'20209' if view == 'sax' else '20208'}_2_0.zip"
-        return f"cmr/{person}/{view}" if self.cmr_format == "series" else f"cmr/{person}_{view}.nii.gz"
+        return f"cmr/{person}.zip" if self.cmr_format == "study" else f"cmr/{person}_{view}.nii.gz"
 
 
 _HOSPITAL: Final = CaseMix(
@@ -204,7 +204,7 @@ _ALL: Final = (
         id_range=(100_000, 999_999),
         person_format="F{:06d}",
         scanner=Scanner(spacing_mm=1.9, frames=25, size=88, noise=0.030, field_tesla=3.0, bits=12, resolution_mm=1.9),
-        cmr_format="series",
+        cmr_format="study",
         cmr_share=0.5,
         cmr_days=21,
         coded_share=0.96,
@@ -223,7 +223,7 @@ _ALL: Final = (
         id_range=(10_000_000, 99_999_999),
         person_format="{}",
         scanner=Scanner(spacing_mm=2.4, frames=20, size=72, noise=0.050, field_tesla=1.5, bits=12, resolution_mm=2.6),
-        cmr_format="series",
+        cmr_format="study",
         cmr_share=0.5,
         cmr_days=30,
         coded_share=0.95,

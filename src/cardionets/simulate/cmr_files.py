@@ -1,4 +1,4 @@
-"""Writers of simulated cines in the centres' own formats: UK Biobank zips of DICOM, DICOM series folders, and NIfTI.
+"""Writers of simulated cines in the centres' own formats: UK Biobank zips of DICOM, zips of a whole study, and NIfTI.
 
 A series is many small files that differ in a few elements, so the constant elements are encoded once and the rest per
 frame, by a minimal encoder of DICOM Explicit VR Little Endian (PS3.5, 7.1.2). The same input gives the same bytes.
@@ -11,7 +11,7 @@ import hashlib
 import io
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -206,14 +206,37 @@ def write_dicom_zip(
     slices; ``times_ms`` (frame,) after the R wave; ``level`` 0 stores, 1-9 deflates.
     """
     lines = ["filename,patientid,studyid,seriesid,series discription,date"]
+    study = uid(scan.person, scan.scanned.strftime("%Y%m%d"))
+    members = {}
+    for name, series, description, raw in dicom_files(stack, spacing_mm, step_mm, times_ms, view, scan):
+        members[name] = raw
+        lines.append(f"{name},{scan.person},{study},{series},{description},{scan.scanned:%Y-%m-%d}")
+    _write_zip(path, members | {"manifest.csv": "\n".join(lines).encode() + b"\n"}, level)
+
+
+def write_dicom_study(
+    path: Path,
+    cines: Mapping[str, Pixels],
+    *,
+    spacing_mm: tuple[float, float],
+    step_mm: float,
+    times_ms: NDArray[Any],
+    scan: Scan,
+) -> None:
+    """Write all views of one study, ``cines`` by view, as one zip: what a hospital's archive hands out on request."""
+    members = {}
+    for number, (view, cine) in enumerate(cines.items(), start=1):
+        files = dicom_files(cine, spacing_mm, step_mm, times_ms, view, scan)
+        members |= {f"SE{number:05d}/IM{k:05d}.dcm": raw for k, (*_, raw) in enumerate(files, start=1)}
+    _write_zip(path, members)
+
+
+def _write_zip(path: Path, members: Mapping[str, bytes], level: int = 0) -> None:
     method = zipfile.ZIP_DEFLATED if level else zipfile.ZIP_STORED
     buffer = io.BytesIO()  # one write to disk instead of four per member
     with zipfile.ZipFile(buffer, "w", method, compresslevel=level or None) as archive:
-        for name, series, description, raw in dicom_files(stack, spacing_mm, step_mm, times_ms, view, scan):
+        for name, raw in members.items():
             archive.writestr(_member(name, method), raw)
-            study = uid(scan.person, scan.scanned.strftime("%Y%m%d"))
-            lines.append(f"{name},{scan.person},{study},{series},{description},{scan.scanned:%Y-%m-%d}")
-        archive.writestr(_member("manifest.csv", method), "\n".join(lines) + "\n")
     with atomic_path(path) as aside:
         aside.write_bytes(buffer.getbuffer())
 
@@ -222,24 +245,6 @@ def _member(name: str, method: int) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, ZIP_DATE)
     info.compress_type = method
     return info
-
-
-def write_dicom_series(
-    folder: Path,
-    stack: Pixels,
-    *,
-    spacing_mm: tuple[float, float],
-    step_mm: float,
-    times_ms: NDArray[Any],
-    view: str,
-    scan: Scan,
-) -> None:
-    """Write a stack (slice, frame, H, W), base first, or (frame, H, W) as a folder of DICOM files; see the zip."""
-    with atomic_path(folder) as aside:
-        aside.mkdir()
-        files = dicom_files(stack, spacing_mm, step_mm, times_ms, view, scan)
-        for number, (_, _, _, raw) in enumerate(files, start=1):
-            (aside / f"IM{number:05d}.dcm").write_bytes(raw)
 
 
 def write_nifti(

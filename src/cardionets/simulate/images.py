@@ -1,4 +1,4 @@
-"""Writes the cines of one simulated person in the files of the centre: zips of DICOM, DICOM folders or NIfTI."""
+"""Writes the cines of one simulated person as the centre keeps them: zips of DICOM by view or by study, or NIfTI."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cardionets.cmr import VIEWS
 from cardionets.simulate import cmr_files
@@ -15,7 +16,7 @@ from cardionets.simulate.cine import Mask, Pixels, Scanner, View, render, render
 from cardionets.simulate.plan import stream
 
 STEP_MM: Final = 10.0
-MAKERS: Final = {"ukb": "SIMULATED scanner A", "series": "SIMULATED scanner B", "nifti": "SIMULATED scanner C"}
+MAKERS: Final = {"ukb": "SIMULATED scanner A", "study": "SIMULATED scanner B", "nifti": "SIMULATED scanner C"}
 
 
 def write_images(centre: Centre, person: Mapping[str, Any], folder: Path, seed: int, number: int) -> None:
@@ -26,12 +27,13 @@ def write_images(centre: Centre, person: Mapping[str, Any], folder: Path, seed: 
     scanner = centre.scanner
     if scanner is None:
         return
+    cines = {}
     for k, view in enumerate(VIEWS):
         rng = stream(seed, centre.index, "cine", number, k)
-        cine, mask = _draw(centre, scanner, dict(person), view, rng)
-        _write(centre, scanner, person, view, folder, cine)
+        cines[view], mask = _draw(centre, scanner, dict(person), view, rng)
         if person["mask"]:
             _write_mask(centre, scanner, person, view, folder, mask)
+    _write(centre, scanner, person, folder, cines)
 
 
 def _draw(
@@ -43,15 +45,32 @@ def _draw(
     return render(heart, view, scanner, rng)
 
 
-def _write(centre: Centre, scanner: Scanner, person: Mapping[str, Any], view: View, folder: Path, cine: Pixels) -> None:
+def _write(
+    centre: Centre, scanner: Scanner, person: Mapping[str, Any], folder: Path, cines: Mapping[View, Pixels]
+) -> None:
     rr_ms = 60_000 / person["rate_bpm"]
-    path = folder / centre.cmr_path(person["person"], view)
-    spacing = (scanner.spacing_mm, scanner.spacing_mm)
+    paths = {view: folder / centre.cmr_path(person["person"], view) for view in cines}
+    common: Any = {"spacing_mm": (scanner.spacing_mm, scanner.spacing_mm), "step_mm": STEP_MM}
     if centre.cmr_format == "nifti":
-        dt = rr_ms / scanner.frames
-        cmr_files.write_nifti(path, cine, spacing_mm=spacing, dt_ms=dt, view=view, step_mm=STEP_MM, turn=centre.turn)
+        for view, cine in cines.items():
+            cmr_files.write_nifti(
+                paths[view], cine, dt_ms=rr_ms / scanner.frames, view=view, turn=centre.turn, **common
+            )
         return
-    scan = cmr_files.Scan(
+    common |= {"scan": _scan(centre, scanner, person, rr_ms), "times_ms": _times(scanner, rr_ms)}
+    if centre.cmr_format == "study":
+        cmr_files.write_dicom_study(paths["sax"], cines, **common)
+        return
+    for view, cine in cines.items():
+        cmr_files.write_dicom_zip(paths[view], cine, view=view, **common)
+
+
+def _times(scanner: Scanner, rr_ms: float) -> NDArray[np.float64]:
+    return np.arange(scanner.frames) * rr_ms / scanner.frames
+
+
+def _scan(centre: Centre, scanner: Scanner, person: Mapping[str, Any], rr_ms: float) -> cmr_files.Scan:
+    return cmr_files.Scan(
         person["person"],
         person["cmr_date"].date(),
         person["sex"],
@@ -61,9 +80,6 @@ def _write(centre: Centre, scanner: Scanner, person: Mapping[str, Any], view: Vi
         field_t=scanner.field_tesla,
         turn=centre.turn,
     )
-    times = np.arange(scanner.frames) * rr_ms / scanner.frames
-    write = cmr_files.write_dicom_zip if centre.cmr_format == "ukb" else cmr_files.write_dicom_series
-    write(path, cine, spacing_mm=spacing, step_mm=STEP_MM, times_ms=times, view=view, scan=scan)
 
 
 def _write_mask(
