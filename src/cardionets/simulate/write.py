@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cardionets.beats import median_beat, r_peaks
 from cardionets.config import Study, StudyError
@@ -76,12 +77,13 @@ def split(plan: Plan, folder: Path) -> Iterator[Part]:
 
 
 def write_part(part: Part) -> int:
-    """Write the recordings and images of one part; returns its number of people."""
-    _write_ecgs(part)
-    if part.centre.scanner is not None:
-        for number, person in zip(part.people.index.tolist(), _rows(part.people)):
-            if person["cmr"]:
-                write_images(part.centre, person, part.folder, part.seed, number)
+    """Write the recordings and images of one part, on one thread so that sums round alike; its number of people."""
+    with threadpool_limits(1):
+        _write_ecgs(part)
+        if part.centre.scanner is not None:
+            for number, person in zip(part.people.index.tolist(), _rows(part.people)):
+                if person["cmr"]:
+                    write_images(part.centre, person, part.folder, part.seed, number)
     return len(part.people)
 
 
