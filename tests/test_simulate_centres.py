@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cardionets import diseases, phenotypes
+from cardionets.__main__ import main
 from cardionets.cohorts import index
 from cardionets.config import Cohort, Study, StudyError
 from cardionets.ecg import LEADS
 from cardionets.simulate import faults, labels, write
-from cardionets.simulate.__main__ import main
 from cardionets.simulate.centres import CENTRES
 from cardionets.simulate.heart import CaseMix, sample
 from cardionets.simulate.plan import Plan, make_plan, record_truth, truth
@@ -333,7 +333,7 @@ def test_write_study_skips_what_is_finished(tiny_root: Path, capsys: pytest.Capt
         "simulator": write.simulator_version(),
     }
     capsys.readouterr()
-    assert main(["--preset", "tiny", "--workers", "1"]) == 0
+    assert main(["simulate", "--workers", "1"]) == 0
     assert capsys.readouterr().out.count("are there already") == len(CENTRES)
 
 
@@ -344,5 +344,7 @@ def test_bad_input_is_one_sentence(tiny_root: Path, capsys: pytest.CaptureFixtur
         write.write_centre("qph", 3, 1, tiny_root, workers=0)
     with pytest.raises(StudyError, match="people"):
         write.write_centre("qph", 0, 1, tiny_root)
-    assert main(["--preset", "gigantic"]) == 2
+    params = tiny_root / "params.yaml"
+    params.write_text(params.read_text().replace("preset: tiny", "preset: gigantic"))
+    assert main(["simulate"]) == 2
     assert "gigantic" in capsys.readouterr().err
