@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cardionets.arms import frames, load_arms
 from cardionets.config import Study, StudyError
 from cardionets.evaluate.metrics import thresholds
-from cardionets.features import Features
 from cardionets.files import atomic_path
-from cardionets.predict import tidy
 
 FILE = "thresholds.csv"
 
@@ -28,6 +25,10 @@ def choose(study: Study) -> pd.DataFrame:
     Returns:
         arm, fraction, endpoint, threshold, note; the threshold reaches the protocol's specificity on those people.
     """
+    from cardionets.arms import frames, load_arms  # with torch, which whoever only loads thresholds does without
+    from cardionets.features import Features
+    from cardionets.predict import tidy
+
     fitted = load_arms(study, "screening")
     predictions, records = [], []
     for cohort in dict.fromkeys((study.protocol.study.paired, study.protocol.study.screening)):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
+from statsmodels.regression.linear_model import OLS
 
 COLUMNS = ("endpoint", "n", "beta_per_sd", "lower", "upper", "p", "r2_covariates", "r2_with_prediction", "note")
 COVARIATES = ("age", "height_cm", "weight_kg")
@@ -52,8 +52,8 @@ def _one(wide: pd.DataFrame, people: pd.DataFrame, name: str, level: float) -> d
     y = table[name].to_numpy(float)
     both = x.assign(prediction=(table["prediction"] - table["prediction"].mean()) / spread)
     groups = pd.factorize(table["person"])[0]
-    base = sm.OLS(y, sm.add_constant(x, has_constant="add")).fit()
-    full = sm.OLS(y, sm.add_constant(both, has_constant="add")).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    base = OLS(y, x.assign(const=1.0)).fit()
+    full = OLS(y, both.assign(const=1.0)).fit(cov_type="cluster", cov_kwds={"groups": groups})
     lower, upper = full.conf_int(1 - level).loc["prediction"]
     found = {"beta_per_sd": full.params["prediction"], "lower": lower, "upper": upper, "p": full.pvalues["prediction"]}
     found |= {"r2_covariates": base.rsquared, "r2_with_prediction": full.rsquared}
