@@ -61,6 +61,9 @@ def curve() -> pd.DataFrame:
 TRUTH = {name: RNG.normal(100, 10, 300) for name in phenotypes.HEADLINE}
 MADE = {name: value + RNG.normal(0, 10, 300) for name, value in TRUTH.items()}
 DRAWINGS: dict[str, Callable[[], Figure]] = {
+    "attribution": lambda: figures.attributed_beat(
+        CINE[0, :12] * 5.0, CINE[1, :12, :8] - 90.0, (-0.2, 0.4), "One beat"
+    ),
     "ecg": lambda: figures.ecg(RNG.normal(0, 100, (12, 2500)), 250, "One ECG"),
     "flow": lambda: figures.stard(flow()),
     "bars": lambda: figures.phenotype_bars(metrics()),

@@ -6,6 +6,7 @@ What needs seaborn or the statistics is imported when first asked for: a stage t
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from cardionets.figures.attribution import attributed_beat
 from cardionets.figures.base import Provenance, png_bytes, protocol_hash, save, stamp
 from cardionets.figures.cine import animate, cine_strip
 from cardionets.figures.ecg import ecg
@@ -36,6 +37,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Provenance",
     "animate",
+    "attributed_beat",
     "auc_forest",
     "bland_altman",
     "calibration_plot",
