@@ -111,6 +111,28 @@ def test_measurements_are_what_a_reader_would_measure() -> None:
     assert measure(signal * 1000, beat * 1000).abs().max() == 5, "a strange device is cut at five standard deviations"
 
 
+def test_duration_of_the_p_wave_is_measured_about_its_own_peak() -> None:
+    measure = Measurements(400)  # 500 Hz
+    time = torch.arange(400) / 500 - 0.28
+
+    def shape(peak: float, width: float, size: float) -> torch.Tensor:
+        one = size * torch.exp(-0.5 * ((time - peak) / width).square()) + 900 * torch.exp(-0.5 * (time / 0.01).square())
+        beat = one.expand(1, 12, 400)
+        first = len(waves.WINDOWS_S) * waves.PER_WINDOW
+        return measure.measure(torch.randn(1, 12, 4500), beat)[0, first : first + waves.P_COUNT]
+
+    plain, later, wider, larger = (
+        shape(*v) for v in ((-0.16, 0.02, 80), (-0.13, 0.02, 80), (-0.16, 0.03, 80), (-0.16, 0.02, 160))
+    )
+    durations = slice(2, 2 + len(waves.P_LEVELS))
+    assert torch.allclose(later[durations], plain[durations], atol=0.004), "PR moves the wave and leaves it as wide"
+    assert torch.allclose(larger[durations], plain[durations], atol=0.003), "a taller wave is not a longer one"
+    assert later[1] - plain[1] == pytest.approx(0.03, abs=0.003) and larger[0] > plain[0] + 0.6
+    half = plain[durations][waves.P_LEVELS.index(0.5)]
+    assert half == pytest.approx(2.355 * 0.02, abs=0.004), "full width at half maximum of a Gaussian"
+    assert torch.allclose(wider[durations][2:], 1.5 * plain[durations][2:], atol=0.004)
+
+
 def test_the_mean_of_two_heads_predicts_their_mean() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal((1, 5), (1, 9), (50, 2)), rng.normal(size=(50, 3))

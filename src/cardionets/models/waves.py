@@ -31,9 +31,15 @@ WINDOWS_S: Final = (  # about R: P wave, early and late QRS, whole QRS, ST segme
 )
 LEADS: Final = 12
 PER_WINDOW: Final = 4 + 3 + 4 * LEADS
+P_PEAK_S: Final = (-0.264, -0.06)  # about R: where the P wave's peak is looked for
+P_END_S: Final = -0.04
+P_REACH_S: Final = 0.1  # about the peak: half of the longest P wave
+P_LEVELS: Final = (0.15, 0.25, 0.35, 0.5, 0.65, 0.8)  # of its peak: how long the wave is above each
+P_HALVES_S: Final = (0.06, 0.08, 0.1)  # about the peak: stretches whose centre and width are taken
+P_COUNT: Final = 2 + len(P_LEVELS) + 2 * len(P_HALVES_S)
 LAGS_S: Final = (0.3, 2.0)  # 30 to 200 beats per minute
 LAG_STEPS: Final = 43
-COUNT: Final = len(WINDOWS_S) * PER_WINDOW + LAG_STEPS
+COUNT: Final = len(WINDOWS_S) * PER_WINDOW + P_COUNT + LAG_STEPS
 LIMIT: Final = 5.0  # standard deviations: a strange device must not drown everything else
 
 
@@ -63,7 +69,7 @@ class Measurements(nn.Module):
         x = beat.float()
         dipole = torch.einsum("kl,blt->bkt", self.get_buffer("kors"), x[:, list(INDEPENDENT)])  # (b, 3, B)
         waves = [self._window(x, dipole, *window) for window in WINDOWS_S]
-        return torch.cat([*waves, self._regularity(signal.float())], dim=1)
+        return torch.cat([*waves, self._p_wave(dipole), self._regularity(signal.float())], dim=1)
 
     def _window(self, x: Tensor, dipole: Tensor, start: float, stop: float) -> Tensor:
         """One stretch of the beat: energy, centre, width, peak and mean of the dipole; per lead mean and extremes."""
@@ -78,6 +84,29 @@ class Measurements(nn.Module):
         span = x.amax(2) - x.amin(2)  # (b, 12)
         sizes = [(energy + 100).log(), centre, width, (peak + 5).log()]
         return torch.cat([*sizes, dipole.mean(2), x.mean(2), x.amax(2), x.amin(2), (span + 10).log()], dim=1)
+
+    def _p_wave(self, dipole: Tensor) -> Tensor:
+        """The P wave about its own peak, (b, P_COUNT): peak and its time, durations, centres and widths.
+
+        Its duration follows the left atrium. A window fixed to the R peak cannot measure it, because PR moves the wave.
+        """
+        low, high, end = (round((t + BEFORE_S) * self.rate) for t in (*P_PEAK_S, P_END_S))
+        rest = dipole[..., : max(1, round(0.012 * self.rate))].mean(2, keepdim=True)
+        size = (dipole[..., :end] - rest).square().sum(1).add(1e-3).sqrt()  # (b, t) uV
+        top, peak = size[:, low:high].max(1, keepdim=True)
+        peak = peak + low
+        reach = round(P_REACH_S * self.rate)
+        steps = torch.arange(-reach, reach + 1, device=size.device)
+        shape = size.gather(1, (peak + steps).clamp(0, end - 1)) / top.clamp_min(5.0)  # (b, 2 reach + 1)
+        above = [((shape - level) / 0.03).sigmoid().sum(1, keepdim=True) / self.rate for level in P_LEVELS]
+        values = [(top + 5).log(), peak / self.rate, *above]
+        for half in P_HALVES_S:
+            inner = steps.abs() <= round(half * self.rate)
+            weight, time = (shape[:, inner] - 0.1).clamp_min(0) + 1e-6, steps[inner] / self.rate
+            centre = (weight * time).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+            spread = (weight * (time - centre).square()).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+            values += [centre, spread.sqrt()]
+        return torch.cat(values, dim=1)
 
     def _regularity(self, signal: Tensor) -> Tensor:
         """Autocorrelation of the record's steepness at lags of 0.3 to 2 s, (b, LAG_STEPS): rate and regularity."""
