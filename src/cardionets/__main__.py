@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 from cardionets.config import StudyError
@@ -64,9 +65,13 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _patient(args: argparse.Namespace) -> int:
-    from cardionets.patient_page import run
+    from cardionets.beside import beside
 
-    return run(args)
+    start = time.monotonic()
+    with beside("cardionets.draw") as models:  # and with it all that predicts
+        from cardionets.patient_page import run
+
+        return run(args, models, start)
 
 
 def parser() -> argparse.ArgumentParser:

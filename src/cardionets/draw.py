@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
@@ -26,7 +25,6 @@ from cardionets import weights
 from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
 from cardionets.embed import open_store
-from cardionets.figures.cine import animate
 from cardionets.files import atomic_path
 from cardionets.generator import EcgReader, Generator, load_generator, load_tokenizer
 from cardionets.models.cmr_mae import VIEWS
@@ -230,6 +228,8 @@ def export(study: Study, cohort: str, record: str, folder: Path) -> list[Path]:
     The time step is one RR interval of the record's heart rate divided by the frames. Raises StudyError when the record
     was not drawn.
     """
+    from cardionets.figures.cine import animate
+
     drawn, store = Drawn.open(study, cohort), open_store(study, cohort)
     found = drawn.index.loc[drawn.index["record"] == record, "row"]
     if found.empty:
@@ -267,6 +267,8 @@ def sweep(study: Study, cohort: str, first: str, second: str, steps: int = 5) ->
 
 
 def _write_nifti(path: Path, cine: Cine, store: Store, beat_ms: float) -> Path:
+    import nibabel as nib
+
     spacing = store.grid.spacing_mm
     image = nib.Nifti1Image(np.ascontiguousarray(cine.transpose(2, 1, 0)[:, :, None]), np.diag([spacing] * 3 + [1.0]))
     image.header.set_xyzt_units("mm", "msec")

@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import signal as dsp
 
 from cardionets.config import EcgProtocol, Grid, StudyError
 
@@ -123,19 +123,19 @@ def _band(low: float, high: float, rate: float) -> NDArray[np.float64]:
     if not 0 < low < high < rate / 2:
         text = f"{low:g}-{high:g} Hz does not fit below half of the stored rate {rate:g} Hz; lower it."
         raise StudyError(f"params.yaml: ecg.band_hz: {text}")
-    sections: NDArray[np.float64] = dsp.butter(_ORDER, [low, high], "bandpass", fs=rate, output="sos")
+    sections: NDArray[np.float64] = scipy.signal.butter(_ORDER, [low, high], "bandpass", fs=rate, output="sos")
     return sections
 
 
 @lru_cache(maxsize=32)
 def _notch(mains: float, rate: float) -> NDArray[np.float64]:
-    sections: NDArray[np.float64] = dsp.tf2sos(*dsp.iirnotch(mains, _NOTCH_Q, fs=rate))
+    sections: NDArray[np.float64] = scipy.signal.tf2sos(*scipy.signal.iirnotch(mains, _NOTCH_Q, fs=rate))
     return sections
 
 
 def _zero_phase(sections: NDArray[np.float64], x: NDArray[Any], rate: float) -> NDArray[np.float64]:
     pad = min(x.shape[-1] - 1, round(_PAD_SECONDS * rate))
-    y: NDArray[np.float64] = dsp.sosfiltfilt(sections, x, axis=-1, padlen=pad)
+    y: NDArray[np.float64] = scipy.signal.sosfiltfilt(sections, x, axis=-1, padlen=pad)
     return y
 
 
@@ -162,7 +162,7 @@ def mains_uv(x: NDArray[Any], rate: float, mains_hz: float) -> NDArray[np.float3
 @lru_cache(maxsize=32)
 def _taps(factor: int) -> NDArray[np.float64]:
     # Kaiser-windowed low pass at the lower of the two Nyquist frequencies, ten samples of the slower rate to each side
-    taps: NDArray[np.float64] = dsp.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0))
+    taps: NDArray[np.float64] = scipy.signal.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0))
     return taps
 
 
@@ -172,7 +172,7 @@ def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
     if ratio == 1:
         return signal
     taps = _taps(max(ratio.numerator, ratio.denominator))
-    y: NDArray[Any] = dsp.resample_poly(
+    y: NDArray[Any] = scipy.signal.resample_poly(
         signal, ratio.numerator, ratio.denominator, axis=-1, window=taps, padtype="line"
     )
     return y

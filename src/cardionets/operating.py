@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from cardionets.config import Study, StudyError
-from cardionets.evaluate.metrics import thresholds
 from cardionets.files import atomic_path
 
 FILE = "thresholds.csv"
@@ -25,7 +24,9 @@ def choose(study: Study) -> pd.DataFrame:
     Returns:
         arm, fraction, endpoint, threshold, note; the threshold reaches the protocol's specificity on those people.
     """
-    from cardionets.arms import frames, load_arms  # with torch, which whoever only loads thresholds does without
+    # torch and the statistics, which whoever only loads thresholds does without
+    from cardionets.arms import frames, load_arms
+    from cardionets.evaluate.metrics import thresholds
     from cardionets.features import Features
     from cardionets.predict import tidy
 

@@ -7,7 +7,8 @@ import io
 import re
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -43,9 +44,12 @@ Cines = Mapping[str, NDArray[np.uint8]]
 MINUS: Final = str.maketrans("-", "−")
 
 
-def render(study: Study, recording: Recording, found: Answer | None, drawn: Cines) -> str:
-    """The page. ``found`` is None, and nothing is predicted, for a recording that was refused."""
-    sections = [_ecg(study, recording), _gates(study, recording)]
+def render(study: Study, recording: Recording, found: Answer | None, drawn: Cines, top: str = "") -> str:
+    """The page. ``found`` is None, and nothing is predicted, for a recording that was refused.
+
+    ``top`` is what :func:`measured` said of the recording, where that is at hand.
+    """
+    sections = [top or measured(study, recording)]
     if found is not None:
         sections += [*_phenotypes(study, recording, found), _diseases(study, found)]
         sections += [_cines(recording, found, drawn), _reading(found)]
@@ -54,28 +58,38 @@ def render(study: Study, recording: Recording, found: Answer | None, drawn: Cine
     return page.render(TITLE, lead, body, [], _provenance(study, recording).line(), False)
 
 
-def make(study: Study, recording: Recording, target: Path) -> Path:
-    """Write the page; where there is a generator, at once without cines and again with them."""
-    found = answer(study, recording) if not recording.reasons else None
-    page.write(target, render(study, recording, found, {}))
-    drawn = cines(study, recording) if found is not None else {}
-    return page.write(target, render(study, recording, found, drawn)) if drawn else target
+def measured(study: Study, recording: Recording) -> str:
+    """The sections that need no model: the ECG and its gates."""
+    return f"{_ecg(study, recording)}\n{_gates(study, recording)}"
 
 
-def run(args: Namespace) -> int:
+def make(study: Study, recording: Recording, target: Path, models: Executor) -> Iterator[Path]:
+    """Write the page at once without cines and, where there is a generator, again with them; yields after each.
+
+    ``models`` runs the networks, so that the page is drawn while they load.
+    """
+    said = None if recording.reasons else models.submit(answer, study, recording)
+    moving = None if recording.reasons else models.submit(cines, study, recording)
+    top = measured(study, recording)
+    found = said.result() if said else None
+    yield page.write(target, render(study, recording, found, {}, top))
+    drawn = moving.result() if moving else {}
+    if drawn:
+        yield page.write(target, render(study, recording, found, drawn, top))
+
+
+def run(args: Namespace, models: Executor, start: float) -> int:
     """The sub-command ``patient``; 1 for an ECG that was refused. Raises StudyError for what the user can mend."""
-    start, study = time.monotonic(), Study()
+    study = Study()
     leads = tuple(name.strip() for name in args.leads.split(",")) if args.leads else None
     values = {"unit": args.unit, "rate": args.rate, "leads": leads}
     declared = check(CohortEcg, {k: v for k, v in values.items() if v is not None}, "patient: --")
     person = Person(args.age, args.sex, args.height, args.weight)
     recording = of_file(study, Path(args.file), declared, person)
     passed = ", ".join(f"{name} {value}" for name, value in _measured(recording).items())
-    print(
-        f"refused: {', '.join(recording.reasons)}" if recording.reasons else f"passed every gate; {passed}", flush=True
-    )
-    target = make(study, recording, Path(args.out))
-    print(f"{target} written in {time.monotonic() - start:.1f} s; research use only")
+    print(f"refused: {', '.join(recording.reasons)}" if recording.reasons else f"passed every gate; {passed}")
+    for target in make(study, recording, Path(args.out), models):
+        print(f"{target} written after {time.monotonic() - start:.1f} s; research use only", flush=True)
     return int(bool(recording.reasons))
 
 

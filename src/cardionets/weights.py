@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from cardionets import __version__
 from cardionets.config import AFTER_S, BEFORE_S, EcgProtocol, Grid, Settings, Study, StudyError, check
 from cardionets.ecg import LEADS
 from cardionets.files import atomic_path, sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TENSORS: Final = "model.safetensors"
 CARD: Final = "card.json"
@@ -62,6 +63,8 @@ def contract(study: Study) -> Contract:
 
 def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, tables: Mapping[str, pd.DataFrame]) -> None:
     """Write weights, card and CSV ``tables`` (name -> frame) as one folder, all or nothing."""
+    from safetensors.torch import save_file
+
     with atomic_path(folder) as aside:
         aside.mkdir()
         whole = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
@@ -91,6 +94,8 @@ def load(folder: Path, expected: Contract, config: Mapping[str, Any] | None = No
     Raises StudyError, every fault at once, when the file does not have the card's hash, the input contract is not
     ``expected``, or the architecture is not ``config`` (where given).
     """
+    from safetensors.torch import load_file
+
     card = read_card(folder)
     faults = [*_hash_faults(folder, card), *_contract_faults(folder, card.contract, expected)]
     if config is not None and card.config != config:

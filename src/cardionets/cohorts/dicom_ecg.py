@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from cardionets.cohorts.recording import Raw, age_at, corrupt, parse_age, parse_date, parse_sex, unit_uv
@@ -63,6 +62,8 @@ def _microvolts(path: Path, channel: Any) -> tuple[float, float]:
 
 def read_dicom_ecg(path: Path) -> Raw:
     """The rhythm group of a DICOM ECG: leads by code, sensitivity with its correction factor, baseline applied."""
+    import pydicom
+
     dataset = pydicom.dcmread(path)
     group = _rhythm(path, dataset)
     channels = list(group.ChannelDefinitionSequence)

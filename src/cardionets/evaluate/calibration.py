@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
 
 from cardionets.evaluate.bootstrap import person_codes, person_sums
 from cardionets.evaluate.discrimination import Bools, require_classes
@@ -202,6 +201,8 @@ class Recalibrator:
         require_classes(labels)
         lp, ones = log_odds(risk), np.ones(len(labels))
         if method == "isotonic":
+            from sklearn.isotonic import IsotonicRegression
+
             fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(risk, labels.astype(float))
             return cls(lambda wanted: np.asarray(fitted.predict(wanted)))
         if method == "intercept":
