@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -13,7 +14,15 @@ from multiprocessing import get_context
 @contextmanager
 def beside(module: str) -> Iterator[Executor]:
     """A process of its own that imports ``module`` at once; a thread where torch is loaded here already."""
-    loaded = "torch" in sys.modules
-    with ThreadPoolExecutor(1) if loaded else ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    if "torch" in sys.modules:
+        pool: Executor = ThreadPoolExecutor(1)
+    else:
+        pool = ProcessPoolExecutor(1, get_context("spawn"), _alone)
+    with pool:
         pool.submit(import_module, module)
         yield pool
+
+
+def _alone() -> None:
+    """One thread: one recording is too little for two, which wait for each other longer than they work."""
+    os.environ["OMP_NUM_THREADS"] = "1"
