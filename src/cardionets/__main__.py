@@ -68,7 +68,7 @@ def _patient(args: argparse.Namespace) -> int:
     from cardionets.beside import beside
 
     start = time.monotonic()
-    with beside("cardionets.draw") as models:  # and with it all that predicts
+    with beside("cardionets.draw") as models:
         from cardionets.patient_page import run
 
         return run(args, models, start)

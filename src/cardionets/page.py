@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -33,9 +34,7 @@ class Picture:
 
     def render(self) -> str:
         """As a figure element."""
-        words = html.escape(self.caption)
-        image = f'<img alt="{words}" src="{data_uri(self.data, self.kind)}">'
-        return f"<figure>{image}<figcaption>{words}</figcaption></figure>"
+        return picture(self.data, self.kind, self.caption)
 
 
 @dataclass
@@ -79,6 +78,38 @@ def shrink(png: bytes) -> bytes:
     buffer = io.BytesIO()
     picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def section(title: str, *parts: str) -> str:
+    """A section element; ``parts`` are trusted HTML, empty ones left out."""
+    anchor = "".join(c if c.isalnum() else "-" for c in title.lower())
+    body = "\n".join(part for part in parts if part)
+    return f'<section id="{anchor}">\n<h2>{html.escape(title)}</h2>\n{body}\n</section>'
+
+
+def words(text: str) -> str:
+    """A paragraph of plain text; nothing for nothing."""
+    return f"<p>{html.escape(text)}</p>" if text else ""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0, bad: Sequence[int] = ()) -> str:
+    """A table of text; the last ``numbers`` columns are set right, rows numbered in ``bad`` in red."""
+    edge = len(head) - numbers
+
+    def line(cells: Sequence[str], tag: str, mark: str = "") -> str:
+        shown = (f"<{tag}{' class=number' if i >= edge else ''}>{html.escape(c)}</{tag}>" for i, c in enumerate(cells))
+        return f"<tr{mark}>{''.join(shown)}</tr>"
+
+    body = "".join(line(cells, "td", " class=bad" if i in bad else "") for i, cells in enumerate(rows))
+    top = f"<thead>{line(head, 'th')}</thead>" if any(head) else ""
+    return f'<div class="table"><table class="data">{top}<tbody>{body}</tbody></table></div>'
+
+
+def picture(data: bytes, kind: str, caption: str, mark: str = "") -> str:
+    """An image with its caption, which is its alternative text as well; ``mark`` are attributes of the figure."""
+    said = html.escape(caption)
+    image = f'<img alt="{said}" src="{data_uri(data, kind)}">'
+    return f"<figure{mark}>{image}<figcaption>{said}</figcaption></figure>"
 
 
 def render(title: str, lead: str, body: str, contents: list[tuple[str, str]], provenance: str, simulated: bool) -> str:

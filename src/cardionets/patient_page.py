@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import io
 import re
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +22,7 @@ from cardionets.config import CohortEcg, Study, check
 from cardionets.figures.base import GREY, METADATA, OKABE_ITO, Provenance, png_bytes, protocol_hash, stamp, styled
 from cardionets.norms import ADULT, LEVEL, SMALLEST
 from cardionets.patient import Answer, Estimate, Person, Recording, Risk, answer, cines, of_file
+from cardionets.patient_drivers import Drivers, drivers, section
 
 TITLE: Final = "One ECG and what the study's models say of the heart"
 USE: Final = "Research use only: not a medical device, not for decisions about a patient."
@@ -44,7 +44,14 @@ Cines = Mapping[str, NDArray[np.uint8]]
 MINUS: Final = str.maketrans("-", "−")
 
 
-def render(study: Study, recording: Recording, found: Answer | None, drawn: Cines, top: str = "") -> str:
+def render(
+    study: Study,
+    recording: Recording,
+    found: Answer | None,
+    drawn: Cines,
+    why: Drivers | None = None,
+    top: str = "",
+) -> str:
     """The page. ``found`` is None, and nothing is predicted, for a recording that was refused.
 
     ``top`` is what :func:`measured` said of the recording, where that is at hand.
@@ -52,7 +59,9 @@ def render(study: Study, recording: Recording, found: Answer | None, drawn: Cine
     sections = [top or measured(study, recording)]
     if found is not None:
         sections += [*_phenotypes(study, recording, found), _diseases(study, found)]
-        sections += [_cines(recording, found, drawn), _reading(found)]
+        source = _provenance(study, recording, found.simulated)
+        sections += [_cines(recording, found, drawn), section(why, found.estimates, source) if why else ""]
+        sections += [_reading(found)]
     body = _banner(recording, found) + "\n".join(sections)
     lead = "From a 12-lead ECG to cardiac-MRI phenotypes and disease screening."
     return page.render(TITLE, lead, body, [], _provenance(study, recording).line(), False)
@@ -64,18 +73,18 @@ def measured(study: Study, recording: Recording) -> str:
 
 
 def make(study: Study, recording: Recording, target: Path, models: Executor) -> Iterator[Path]:
-    """Write the page at once without cines and, where there is a generator, again with them; yields after each.
+    """Write the page at once with the numbers, then again with cines and what drove the numbers; yields after each.
 
     ``models`` runs the networks, so that the page is drawn while they load.
     """
-    said = None if recording.reasons else models.submit(answer, study, recording)
-    moving = None if recording.reasons else models.submit(cines, study, recording)
-    top = measured(study, recording)
-    found = said.result() if said else None
-    yield page.write(target, render(study, recording, found, {}, top))
-    drawn = moving.result() if moving else {}
-    if drawn:
-        yield page.write(target, render(study, recording, found, drawn, top))
+    if recording.reasons:
+        yield page.write(target, render(study, recording, None, {}))
+        return
+    said, moving = models.submit(answer, study, recording), models.submit(cines, study, recording)
+    driving = models.submit(drivers, study, recording)
+    top, found = measured(study, recording), said.result()
+    yield page.write(target, render(study, recording, found, {}, None, top))
+    yield page.write(target, render(study, recording, found, moving.result(), driving.result(), top))
 
 
 def run(args: Namespace, models: Executor, start: float) -> int:
@@ -111,35 +120,6 @@ def _provenance(study: Study, recording: Recording, simulated: bool = False) -> 
     return Provenance("One recording", None, preset, code, simulated or recording.simulated)
 
 
-def _section(title: str, *parts: str) -> str:
-    anchor = "".join(c if c.isalnum() else "-" for c in title.lower())
-    body = "\n".join(part for part in parts if part)
-    return f'<section id="{anchor}">\n<h2>{html.escape(title)}</h2>\n{body}\n</section>'
-
-
-def _words(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>" if text else ""
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0, bad: Sequence[int] = ()) -> str:
-    """A table of text; the last ``numbers`` columns are set right, rows numbered in ``bad`` in red."""
-    edge = len(head) - numbers
-
-    def line(cells: Sequence[str], tag: str, mark: str = "") -> str:
-        shown = (f"<{tag}{' class=number' if i >= edge else ''}>{html.escape(c)}</{tag}>" for i, c in enumerate(cells))
-        return f"<tr{mark}>{''.join(shown)}</tr>"
-
-    body = "".join(line(cells, "td", " class=bad" if i in bad else "") for i, cells in enumerate(rows))
-    top = f"<thead>{line(head, 'th')}</thead>" if any(head) else ""
-    return f'<div class="table"><table class="data">{top}<tbody>{body}</tbody></table></div>'
-
-
-def _picture(data: bytes, kind: str, words: str, mark: str = "") -> str:
-    words = html.escape(words)
-    image = f'<img alt="{words}" src="{page.data_uri(data, kind)}">'
-    return f"<figure{mark}>{image}<figcaption>{words}</figcaption></figure>"
-
-
 def _svg(figure: Figure, provenance: Provenance) -> bytes:
     """A figure as SVG of its true size, so that 25 mm of paper are 25 mm of page."""
     stamp(figure, provenance)
@@ -156,9 +136,9 @@ def _ecg(study: Study, recording: Recording) -> str:
         band = f"Filtered to {low:g}–{high:g} Hz, as the models see it." if recording.signal is not None else "As read."
         drawn = figures.ecg(recording.shown, recording.shown_rate, "")
         words = f"12-lead ECG at 25 mm/s and 10 mm/mV. {band}"
-        plot = _picture(_svg(drawn, _provenance(study, recording)), ".svg", words, ' class="paper"')
+        plot = page.picture(_svg(drawn, _provenance(study, recording)), ".svg", words, ' class="paper"')
     known = {**recording.what, **_measured(recording), **_who(recording.person)}
-    return _section("The ECG", plot, _table(("", ""), known.items()) if known else "")
+    return page.section("The ECG", plot, page.table(("", ""), known.items()) if known else "")
 
 
 def _measured(recording: Recording) -> dict[str, str]:
@@ -187,12 +167,14 @@ def _gates(study: Study, recording: Recording) -> str:
         why = READING.get(recording.reasons[0], "the file could not be understood")
         line = ("The file can be read", "failed", f"{recording.reasons[0]}: {why.replace('`', '')}")
         remedy = f"Declare it with {DECLARE[recording.reasons[0]]}." if recording.reasons[0] in DECLARE else ""
-        return _section("Quality gates", _table(("Gate", "Result", "Reason"), [line], bad=(0,)), _words(remedy))
+        return page.section(
+            "Quality gates", page.table(("Gate", "Result", "Reason"), [line], bad=(0,)), page.words(remedy)
+        )
     rows = [("The file can be read", "passed", ""), *checked(study, recording.reasons)]
     bad = [i for i, row in enumerate(rows) if row[1] == "failed"]
     seen = [FLAGS.get(f"q_{name}", name.replace("_", " ")) for name in recording.flags]
     noted = f"Noted, without consequence: {', '.join(seen)}." if seen else ""
-    return _section("Quality gates", _table(("Gate", "Result", "Reason"), rows, bad=bad), _words(noted))
+    return page.section("Quality gates", page.table(("Gate", "Result", "Reason"), rows, bad=bad), page.words(noted))
 
 
 def checked(study: Study, reasons: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -241,10 +223,10 @@ def _phenotypes(study: Study, recording: Recording, found: Answer) -> list[str]:
     if any(e.reference for e in main):
         drawn = png_bytes(ruler(main), _provenance(study, recording, simulated))
         words = "Estimates with their intervals; the band is the reference range of healthy people."
-        shown = _picture(drawn, ".png", words)
+        shown = page.picture(drawn, ".png", words)
     return [
-        _section("Phenotypes", _words(lead), shown, _estimates(main)),
-        _section(
+        page.section("Phenotypes", page.words(lead), shown, _estimates(main)),
+        page.section(
             f"All {len(found.estimates)} phenotypes",
             f"<details><summary>Show</summary>{_estimates(found.estimates)}</details>",
         ),
@@ -259,7 +241,7 @@ def _estimates(rows: Sequence[Estimate]) -> str:
         group = f"{r.group}, n = {r.n:,}" if r else "none"
         values = (_number(e.value, unit), _span(e.lower, e.upper, unit), _span(r.lower, r.upper, unit) if r else "–")
         lines.append((e.phenotype.title, e.position, group, *values))
-    return _table(head, lines, 3)
+    return page.table(head, lines, 3)
 
 
 @styled
@@ -291,7 +273,9 @@ def _diseases(study: Study, found: Answer) -> str:
     silent = [d for d in study.protocol.endpoints.diseases if d not in {r.disease for r in found.risks}]
     missing = ", ".join(diseases.BY_NAME[name].label for name in silent)
     left = f"Not predicted, for want of cases at development: {missing}." if missing else ""
-    return _section("Diseases", _words(lead), _table(head, [_risk(r) for r in found.risks], 4), _words(left))
+    return page.section(
+        "Diseases", page.words(lead), page.table(head, [_risk(r) for r in found.risks], 4), page.words(left)
+    )
 
 
 def _percent(value: float) -> str:
@@ -306,7 +290,7 @@ def _risk(r: Risk) -> tuple[str, ...]:
 
 def _cines(recording: Recording, found: Answer, drawn: Cines) -> str:
     if not drawn:
-        return _section("Drawn cines", _words("No cine is drawn here: that takes a trained generator."))
+        return page.section("Drawn cines", page.words("No cine is drawn here: that takes a trained generator."))
     names = {"sax": "short axis", "4ch": "four-chamber"}
     rate = recording.measured.get("rate_bpm", 60.0)
     gif = figures.animate(
@@ -315,7 +299,7 @@ def _cines(recording: Recording, found: Answer, drawn: Cines) -> str:
         simulated=recording.simulated or found.simulated,
     )
     words = "Short axis and four chambers, drawn by the generator from the ECG alone: no camera saw this heart."
-    return _section("Drawn cines", _picture(gif, ".gif", words))
+    return page.section("Drawn cines", page.picture(gif, ".gif", words))
 
 
 def _reading(found: Answer) -> str:
@@ -329,4 +313,4 @@ def _reading(found: Answer) -> str:
         "A probability is that of a diagnosis as the development centres coded it, at their mix of people.",
         *found.notes,
     ]
-    return _section("How to read this page", *map(_words, lines))
+    return page.section("How to read this page", *map(page.words, lines))
