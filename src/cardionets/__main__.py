@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from cardionets.config import StudyError
 
@@ -74,6 +76,22 @@ def _patient(args: argparse.Namespace) -> int:
         return run(args, models, start)
 
 
+def _share(args: argparse.Namespace) -> int:
+    from cardionets.config import Study
+    from cardionets.share import share
+
+    return int(share(Study(), args.cohort, args.yes) is None)
+
+
+def _receive(args: argparse.Namespace) -> int:
+    from cardionets.config import Study
+    from cardionets.received import receive
+
+    print("\n".join(receive(Study(), [Path(name) for name in args.bundle], args.replace)))
+    print("Now: dvc repro pool report")
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their help."""
     top = argparse.ArgumentParser(
@@ -121,9 +139,27 @@ def parser() -> argparse.ArgumentParser:
     patient.add_argument("--out", default="patient.html", help="the page (default patient.html)")
     patient.set_defaults(call=_patient)
 
+    share = commands.add_parser("share", help="show what would leave this site, ask, and write the bundle")
+    share.add_argument("cohort", help="a key of cohorts.yaml that has been validated")
+    share.add_argument("--yes", action="store_true", help="do not ask (for scripts); every check is made all the same")
+    share.set_defaults(call=_share)
+
+    receive = commands.add_parser("receive", help="verify bundles of sites and take them into the pooled report")
+    receive.add_argument("bundle", nargs="+", help="zip files that sites have sent")
+    receive.add_argument("--replace", action="store_true", help="put a bundle in the place of the same site's last one")
+    receive.set_defaults(call=_receive)
+
     pair = commands.add_parser("pair", help="write the .ipynb of every notebook from its text form, without outputs")
     pair.set_defaults(call=_pair)
     return top
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space and run the same command again: what is finished is kept."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "check who may read or write it and run the same command again."
+    return "mend this and run the same command again: what is finished is kept."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -133,6 +169,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.call(args))
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}; {_remedy(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was kept; run the same command to continue", file=sys.stderr)
