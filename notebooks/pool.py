@@ -13,7 +13,7 @@
 #
 # **Question.** What holds across centres, and how much do they differ?
 #
-# **Inputs.** `results/<cohort>/metrics.csv` of every cohort, and of received sites.
+# **Inputs.** `results/<cohort>/metrics.csv` of every cohort; `received/<site>/` of the sites that sent a bundle.
 #
 # **Outputs.** Pooled estimates with their heterogeneity, forest plots.
 
@@ -21,14 +21,14 @@
 arm = "aligned"
 
 # %%
-from cardionets import diseases, figures, report
+from cardionets import diseases, figures, received, report
 from cardionets.evaluate import pooling
 from cardionets.evaluate.scales import SCALES
 from cardionets.workbook import Workbook
 
 book = Workbook("pool")
-found = report.read_results(book.study.path("results"))
-external = [name for name, cohort in book.study.cohorts.items() if cohort.role == "external"]
+found = report.read_results(book.study.path("results"), book.study.path("received"))
+external = received.external(book.study)
 
 # %% [markdown]
 # External centres only: a development centre's test people come from the population the models were trained on.
@@ -47,5 +47,5 @@ for endpoint, rows in shown.groupby("endpoint", sort=False):
         values = [rows[c].to_numpy(float) for c in ("estimate", "lower", "upper")]
         summary = pooling.pool_on(SCALES["auc"], *values, book.study.protocol.statistics.level)
         title = f"{diseases.BY_NAME[endpoint].label}, arm {arm}"
-        labelled = rows.assign(cohort=[book.study.cohort(c).label for c in rows["cohort"]])
+        labelled = rows.assign(cohort=[received.label(book.study, c) for c in rows["cohort"]])
         book.figure(figures.forest(labelled, summary, "AUC", title, 0.5), f"forest_{endpoint}", int(rows["n"].sum()))

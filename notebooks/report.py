@@ -13,7 +13,7 @@
 #
 # **Question.** What did the study find, in one page?
 #
-# **Inputs.** `results/`, and the figures and tables that the stages have published under `reports/`.
+# **Inputs.** `results/`, `received/`, and the figures and tables that the stages have published under `reports/`.
 #
 # **Outputs.** `reports/study/report/study.html`, one page that works without a network; `reports/index.html`, which
 # leads to everything; `metrics.json` for `dvc metrics`.
@@ -26,7 +26,7 @@ from cardionets import report
 from cardionets.workbook import Workbook
 
 book = Workbook("report")
-found = report.read_results(book.study.path("results"))
+found = report.read_results(book.study.path("results"), book.study.path("received"))
 
 # %% [markdown]
 # ## The findings in words

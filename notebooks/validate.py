@@ -25,7 +25,7 @@ arm = "aligned_teacher"
 import pandas as pd
 
 from cardionets import figures, operating
-from cardionets.evaluate import added, metrics
+from cardionets.evaluate import added, metrics, recalibration
 from cardionets.workbook import Workbook
 
 book = Workbook("validate", cohort)
@@ -45,6 +45,8 @@ found = metrics.evaluate(
     transferred=operating.load(book.study),
     reference="covariates",
 )
+updated = recalibration.evaluate(predictions, records, book.study, cohort)
+found = pd.concat([found, updated], ignore_index=True)
 book.results(found, "metrics")
 tested = records[records["split"] == "test"]
 n = tested["person"].nunique()
@@ -78,6 +80,20 @@ book.table(added.added_value(predictions, records, arm, headline), "added", f"Wh
 aucs = found[found["metric"].isin(["auc", "auprc", "sensitivity", "oe"])]
 aucs = aucs[["endpoint", "arm", "metric", "estimate", "lower", "upper", "n", "events", "note"]]
 book.table(aucs, "diseases", "Discrimination and calibration of screening", rows=40)
+
+# %% [markdown]
+# ## Recalibrated here
+# Would a shift of the log-odds of its own (`+intercept`), or a shift and a slope (`+intercept_slope`), mend the risks
+# here? Each person's risk is updated by a map fitted on other people; before and after stand side by side.
+
+# %%
+kinds = ["calibration_intercept", "calibration_slope", "oe", "brier", "ici"]
+shown = found[
+    found["metric"].isin(kinds) & found["arm"].isin(["aligned", "aligned+intercept", "aligned+intercept_slope"])
+]
+shown = shown[["endpoint", "metric", "arm", "estimate", "lower", "upper", "n", "events", "note"]]
+shown = shown.sort_values(["endpoint", "metric", "arm"])
+book.table(shown, "recalibration", "Calibration of screening before and after recalibration at this centre", rows=60)
 
 # %%
 if found["metric"].eq("auc").any():

@@ -83,6 +83,22 @@ def _share(args: argparse.Namespace) -> int:
     return int(share(Study(), args.cohort, args.yes) is None)
 
 
+def _release(args: argparse.Namespace) -> int:
+    from cardionets.config import Study
+    from cardionets.release import release
+
+    print(f"Released to {release(Study(), Path(args.out) if args.out else None, args.wheelhouse)}")
+    return 0
+
+
+def _install(args: argparse.Namespace) -> int:
+    from cardionets.config import Study
+    from cardionets.release import install
+
+    print(f"Installed {install(Study(), Path(args.release), args.replace)}. Next: python -m cardionets check COHORT")
+    return 0
+
+
 def _receive(args: argparse.Namespace) -> int:
     from cardionets.config import Study
     from cardionets.received import receive
@@ -138,6 +154,16 @@ def parser() -> argparse.ArgumentParser:
     patient.add_argument("--weight", type=float, help="kg")
     patient.add_argument("--out", default="patient.html", help="the page (default patient.html)")
     patient.set_defaults(call=_patient)
+
+    release = commands.add_parser("release", help="write the folder that sites need: weights, protocol, code, hashes")
+    release.add_argument("out", nargs="?", help="new folder (default release/cardionets-VERSION)")
+    release.add_argument("--wheelhouse", action="store_true", help="add every package, for sites without internet")
+    release.set_defaults(call=_release)
+
+    install = commands.add_parser("install", help="verify a release and put its weights in place")
+    install.add_argument("release", help="the folder that the coordinator sent")
+    install.add_argument("--replace", action="store_true", help="put it in the place of other weights that are here")
+    install.set_defaults(call=_install)
 
     share = commands.add_parser("share", help="show what would leave this site, ask, and write the bundle")
     share.add_argument("cohort", help="a key of cohorts.yaml that has been validated")

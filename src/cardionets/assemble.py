@@ -30,7 +30,7 @@ def assemble(index: Index, table: pd.DataFrame, blocks: list[Path], study: Study
     lines["reason"] = lines["reason"].where(lines["reason"] != "", duplicates(lines))
     _require_some(lines, name)
     kept = _rows(lines[lines["reason"] == ""].reset_index(drop=True))
-    kept["split"] = splits.assign(kept["person_id"], protocol.split) if cohort.role == "development" else "test"
+    kept["split"] = splits.assign(kept["person_id"], protocol.split) if cohort.is_split else "test"
     records = records_table(kept, Index(kept, index.codes), name, protocol.endpoints.window)
     meta = _meta(cohort, study, name, index.notes)
     parts = _parts(blocks, kept)

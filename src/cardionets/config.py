@@ -144,6 +144,7 @@ class Cohort(Settings):
     depends: str
     layout: Literal["ukb", "mimic", "manifest", "wfdb"]
     role: Literal["development", "external"]
+    lends_training: bool = False
     simulated: bool = False
     manifest: str = "manifest.csv"
     columns: dict[str, str] = Field(default_factory=dict)
@@ -151,6 +152,11 @@ class Cohort(Settings):
     include: tuple[str, ...] = ()
     mask_labels: dict[int, int] = Field(default_factory=dict)
     ecg: CohortEcg = CohortEcg()
+
+    @property
+    def is_split(self) -> bool:
+        """Whether people are divided into training, validation and test; otherwise everybody is tested."""
+        return self.role == "development" or self.lends_training
 
 
 class _Cohorts(Settings):

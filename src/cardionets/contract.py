@@ -30,6 +30,8 @@ SETTINGS: Final[dict[str, str]] = {
     "depends": "what DVC watches for changes: the folder when small, else one table",
     "layout": "`ukb`, `mimic`, `manifest` (a table with one row per ECG) or `wfdb` (headers with age, sex and codes)",
     "role": "`development` (people are split) or `external` (everybody is tested)",
+    "lends_training": "an external cohort whose people are divided as well: its training people fit the arm "
+    "`aligned_site`, and only its test people are judged",
     "simulated": "`true` prints SIMULATED wherever the data are shown",
     "manifest": "layout `manifest`: the table, relative to `path`",
     "columns": "layout `manifest`: our column name to yours",

@@ -206,7 +206,7 @@ def _with_partners(endpoints: set[str], people: pd.DataFrame) -> set[str]:
     parts = [name for name in diseases.SUBTYPES if name in people.index]
     if len(endpoints & set(parts)) == 1 and len(parts) > 1:
         rest = [name for name in parts if name not in endpoints]
-        endpoints = endpoints | {min(rest, key=lambda name: people.loc[name, "cases"])}
+        endpoints = endpoints | {str(people.loc[rest, "cases"].astype(int).idxmin())}
     return endpoints
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from cardionets import site_heads
 from cardionets.arms import frames, load_arms
 from cardionets.config import Study
 from cardionets.features import Features
@@ -19,7 +20,8 @@ def predict(study: Study, cohort: str) -> pd.DataFrame:
     """Write ``predictions/<cohort>.parquet`` and return how many records each arm and fraction predicts.
 
     Phenotypes in their units, diseases as probabilities, for every record that no model was fitted on: validation
-    and test people of a development cohort, everybody of an external one. The paired cohort gets every label
+    and test people of a cohort that is split, everybody of any other; a cohort that lends training people has the arm
+    ``aligned_site`` as well. The paired cohort gets every label
     fraction, the others the full one. An arm is silent about records whose input is missing.
     """
     features = Features(study, cohort)
@@ -28,6 +30,8 @@ def predict(study: Study, cohort: str) -> pd.DataFrame:
     fractions = study.protocol.endpoints.label_fractions if home else (1.0,)
     fitted = [load_arms(study, name) for name in ("phenotypes", "screening")]
     wide = [part for f in fitted for part in frames(f, features, rows, fractions)]
+    if study.cohort(cohort).lends_training and study.cohort(cohort).role == "external":
+        wide += [part for f in fitted for part in site_heads.frames(study, f, features, rows)]
     table = tidy(features.records, wide)
     with atomic_path(study.path("predictions", f"{cohort}.parquet")) as path:
         table.to_parquet(path, index=False)

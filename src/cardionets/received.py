@@ -20,7 +20,8 @@ def receive(study: Study, paths: Iterable[Path], replace: bool = False) -> list[
 
     Every bundle is verified before any is written. Raises StudyError with all reasons of all bundles refused.
     """
-    verified, faults = [], []
+    verified: list[tuple[Path, Manifest, dict[str, bytes]]] = []
+    faults: list[str] = []
     for path in paths:
         try:
             manifest, files = bundle.read(path)

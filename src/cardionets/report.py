@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cardionets import figures, page, tables
+from cardionets import figures, page, received, tables
 from cardionets.config import STUDY, Study, StudyError
 from cardionets.evaluate.pooling import pool_metrics, pool_on
 from cardionets.evaluate.scales import SCALES
@@ -38,20 +38,22 @@ PICTURES = (".gif", ".png")
 POOLED = ("auc", "oe", "calibration_slope", "mean_r2")
 
 
-def read_results(results: Path) -> pd.DataFrame:
-    """The tidy metrics of all cohorts: every ``results/<cohort>/*.csv`` with the metrics' columns, in order of name."""
+def read_results(results: Path, *more: Path) -> pd.DataFrame:
+    """The tidy metrics of all cohorts: every ``<folder>/<cohort>/*.csv`` with the metrics' columns, in order of name.
+
+    ``more``: further folders, such as ``received/``. What a site has kept to itself has no ``n`` and is left out.
+    """
     found = []
-    for path in sorted(results.glob("*/*.csv")):
+    for path in (path for folder in (results, *more) for path in sorted(folder.glob("*/*.csv"))):
         table = pd.read_csv(path)
         if {"cohort", "endpoint", "arm", "metric", "estimate"} <= set(table.columns):
-            found.append(table)
+            found.append(table[table["n"].notna()].astype({"n": "int64"}))
     if not found:
         raise StudyError(f"{results.name}: no metrics table was found; run the validate stages first.")
     return pd.concat(found, ignore_index=True)
 
 
-def _label(study: Study, cohort: str) -> str:
-    return study.cohorts[cohort].label if cohort in study.cohorts else "The study as a whole"
+_label = received.label
 
 
 def _order(study: Study, reports: Path) -> list[Path]:
@@ -246,6 +248,22 @@ def stage_section(study: Study, reports: Path, stage: str, cohorts: Sequence[str
     return section
 
 
+def site_section(study: Study) -> page.Section:
+    """What each received site has sent: its software, its people, its figures; no more of it is here."""
+    section = page.Section("Received sites")
+    for name, manifest in received.sites(study).items():
+        folder, label = study.path(received.FOLDER, name), received.label(study, name)
+        hidden = int(pd.read_csv(folder / "metrics.csv")["n"].isna().sum())
+        text = f"{label}: software {manifest.version}, protocol {manifest.protocol}, groups of {manifest.minimum_cell}"
+        section.paragraphs.append(f"{text} or more; {hidden:,} results were kept at the site.")
+        people = pd.read_csv(folder / "people.csv").dropna(axis=1, how="all")
+        note = Provenance(label, preset=manifest.preset, protocol=manifest.protocol, simulated=manifest.simulated)
+        section.tables.append(tables.to_html(people, f"{label}: people", note))
+        for path in sorted(folder.glob("figures/*.png")):
+            section.pictures.append(page.Picture.read(path, f"{label}: {path.stem.replace('_', ' ')}"))
+    return section
+
+
 def metric_tables(study: Study, metrics: pd.DataFrame) -> list[str]:
     """The main metrics of every cohort, arms in columns."""
     found = []
@@ -256,6 +274,7 @@ def metric_tables(study: Study, metrics: pd.DataFrame) -> list[str]:
         ("oe", "Observed / expected"),
     ):
         some = metrics[(metrics["metric"] == metric) & metrics["estimate"].notna()]
+        some = some[~some["arm"].astype(str).str.contains("+", regex=False)]  # recalibrated arms have their own table
         if some.empty:
             continue
         wide = tables.metrics_wide(some, metric, float(some["fraction"].max()))
@@ -273,7 +292,8 @@ def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None
     reports = reports or study.path("reports")
     arm = best_arm(metrics)
     everybody = [c for c in study.cohorts if (metrics["cohort"] == c).any() or (reports / c).is_dir()]
-    external = [c for c in everybody if study.cohorts[c].role == "external"]
+    sites = received.sites(study)
+    external = [c for c in received.external(study) if c in everybody or c in sites]
     sections = [
         page.Section(
             "Results in words", phenotype_sentences(study, metrics, arm) + screening_sentences(study, metrics, arm)
@@ -281,6 +301,7 @@ def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None
         page.Section("Main results", tables=metric_tables(study, metrics)),
         pooled_section(study, metrics, arm, external),
         *(stage_section(study, reports, stage, everybody) for stage in ("prepare", "validate", "images")),
+        *([site_section(study)] if sites else []),
         *(
             stage_section(study, reports, s, [STUDY])
             for s in STAGES
@@ -289,7 +310,8 @@ def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None
         page.Section("Methods", methods_paragraphs(study)),
     ]
     provenance = Provenance.of(study, "All cohorts")
-    lead = f"{len(everybody)} cohorts, {len(external)} of them external. The arm reported is {arm}."
+    count = len({*everybody, *sites})
+    lead = f"{count} cohorts, {len(external)} of them external, {len(sites)} received. The arm reported is {arm}."
     contents = [(s.anchor, s.title) for s in sections]
     body = "\n".join(s.render() for s in sections)
     text = page.render(

@@ -53,7 +53,7 @@ def cloud(x: Floats, y: Floats, minimum: int, cells: int = CELLS) -> pd.DataFram
     """
     if len(x) < 4 * minimum:
         raise NotEstimableError("too few people or events")
-    edges = [np.linspace(*np.quantile(v, [0.05, 0.95]), cells + 1) for v in (x, y)]
+    edges = [np.linspace(np.quantile(v, 0.05), np.quantile(v, 0.95), cells + 1) for v in (x, y)]
     if any(np.ptp(e) <= 0 for e in edges):
         raise NotEstimableError("the predictions are constant")
     column, row = (np.clip(np.searchsorted(e, v, side="right") - 1, 0, cells - 1) for v, e in zip((x, y), edges))

@@ -84,6 +84,21 @@ def _threshold(sample: Sample, specificity: float) -> float:
     return dis.threshold_at_specificity(sample.labels, sample.risks[0], specificity)
 
 
+def calibration_metrics(s: Sample, risk: Floats, level: float) -> dict[str, Estimate]:
+    """Brier score, calibration intercept and slope, O/E and ICI of the risks (n,) of one arm."""
+    steps: dict[str, Callable[[], Estimate | float]] = {
+        "brier": lambda: clustered_mean((risk - s.labels) ** 2, s.persons, level),
+        "calibration_intercept": lambda: calibration.intercept(s.labels, risk, level, s.persons),
+        "calibration_slope": lambda: calibration.slope(s.labels, risk, level, s.persons),
+        "oe": lambda: calibration.observed_expected(s.labels, risk, level, s.persons),
+        "ici": lambda: calibration.ici(s.labels, risk),
+    }
+    if ((risk < 0) | (risk > 1)).any():
+        reason = "not estimable: because the predictions are not probabilities"
+        return {metric: Estimate(float("nan"), note=reason) for metric in steps}
+    return {metric: attempt(step) for metric, step in steps.items()}
+
+
 class DiseaseMetrics:
     """Writes the rows of every disease, arm and fraction of one cohort."""
 
@@ -117,7 +132,7 @@ class DiseaseMetrics:
     ) -> None:
         n, events, risk = len(sample.labels), int(sample.labels.sum()), sample.risks[k]
         found = self._discrimination(sample, risk) | dict(zip(("auprc", "auprc_balanced"), areas))
-        found |= self._calibration(sample, risk)
+        found |= calibration_metrics(sample, risk, self.level)
         found |= self._operating(sample, risk, self.thresholds.get((arm, fraction, endpoint)))
         for metric, estimate in found.items():
             self.rows.add(endpoint, arm, fraction, metric, estimate, n, events)
@@ -130,19 +145,6 @@ class DiseaseMetrics:
             return dis.auc(s.labels, risk, self.level, s.persons)
 
         return {"prevalence": attempt(lambda: dis.proportion(s.labels, s.persons, self.level)), "auc": attempt(auc)}
-
-    def _calibration(self, s: Sample, risk: Floats) -> dict[str, Estimate]:
-        steps: dict[str, Callable[[], Estimate | float]] = {
-            "brier": lambda: clustered_mean((risk - s.labels) ** 2, s.persons, self.level),
-            "calibration_intercept": lambda: calibration.intercept(s.labels, risk, self.level, s.persons),
-            "calibration_slope": lambda: calibration.slope(s.labels, risk, self.level, s.persons),
-            "oe": lambda: calibration.observed_expected(s.labels, risk, self.level, s.persons),
-            "ici": lambda: calibration.ici(s.labels, risk),
-        }
-        if ((risk < 0) | (risk > 1)).any():
-            reason = "not estimable: because the predictions are not probabilities"
-            return {metric: Estimate(float("nan"), note=reason) for metric in steps}
-        return {metric: attempt(step) for metric, step in steps.items()}
 
     def _operating(self, s: Sample, risk: Floats, threshold: float | None) -> dict[str, Estimate]:
         names = ("sensitivity", "specificity", "ppv", "npv", "lr_positive", "lr_negative")

@@ -74,7 +74,7 @@ def shared_flow(flow: pd.DataFrame, title: str = "Participants") -> Figure:
     axes.barh(range(len(shown)), np.nan_to_num(people), color="#0072B2", height=0.6)
     for y, value in enumerate(people):
         text = f" {int(value):,}" if np.isfinite(value) else " kept at the site"
-        axes.text(np.nan_to_num(value), y, text, va="center", fontsize=7)
+        axes.text(float(np.nan_to_num(value)), y, text, va="center", fontsize=7)
     axes.set_yticks(range(len(shown)), names)
     axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel="People", title=title)
     axes.set_xlim(0, 1.15 * max(float(np.nanmax(people, initial=1.0)), 1.0))

@@ -211,8 +211,12 @@ def fit_logistic(
     names: tuple[str, ...],
     settings: HeadSettings,
     basis: Basis | None = None,
+    offset: tuple[Array, Array] | None = None,
 ) -> Fit:
-    """Penalised logistic regression from features (n, p) to diseases (n, k) in {0, 1, NaN = unknown}."""
+    """Penalised logistic regression from features (n, p) to diseases (n, k) in {0, 1, NaN = unknown}.
+
+    ``offset``: log-odds (n, k) of training and validation people known before; what is fitted is added to them.
+    """
     basis = basis or Basis.of(x)
     z, z_val = (basis.transform(part)[:, : settings.components] for part in (x, x_val))
     spread = np.maximum(z.std(0), 1e-12).max()
@@ -224,22 +228,24 @@ def fit_logistic(
         if min(cases, controls) < settings.min_cases:
             notes.append(f"{name}: {cases} cases and {controls} controls among training people; left out.")
             continue
-        w, b, penalty[i] = _choose_logistic(z / spread, label, z_val / spread, label_val, settings)
+        known = (offset[0][:, i], offset[1][:, i]) if offset else (np.zeros(len(z)), np.zeros(len(z_val)))
+        w, b, penalty[i] = _choose_logistic(z / spread, label, z_val / spread, label_val, settings, known)
         weight[: len(w), i], bias[i] = w / spread, b
     return Fit(basis.head(weight, bias, logistic=True), penalty, notes)
 
 
 def _choose_logistic(
-    z: Array, label: Array, z_val: Array, label_val: Array, settings: HeadSettings
+    z: Array, label: Array, z_val: Array, label_val: Array, settings: HeadSettings, offset: tuple[Array, Array]
 ) -> tuple[Array, float, float]:
     rows, rows_val = np.isfinite(label), np.isfinite(label_val)
     z, label, z_val, label_val = z[rows], label[rows], z_val[rows_val], label_val[rows_val]
+    start, start_val = offset[0][rows], offset[1][rows_val]
     weights = _class_weights(label, settings.class_weight)
     beta = np.zeros(z.shape[1] + 1)
     best, chosen, kept = np.inf, np.nan, beta
     for penalty in sorted(settings.logistic, reverse=True):
-        beta = _newton(z, label, weights, penalty * len(z), beta)
-        loss = _log_loss(z_val @ beta[:-1] + beta[-1], label_val) if len(z_val) else 0.0
+        beta = _newton(z, label, weights, penalty * len(z), beta, start)
+        loss = _log_loss(z_val @ beta[:-1] + beta[-1] + start_val, label_val) if len(z_val) else 0.0
         if loss < best:
             best, chosen, kept = loss, penalty, beta
     return kept[:-1], float(kept[-1]), chosen
@@ -252,13 +258,13 @@ def _class_weights(label: Array, kind: str) -> Array:
     return np.asarray(np.where(label == 1, 0.5 / share, 0.5 / (1 - share)))
 
 
-def _newton(z: Array, label: Array, weights: Array, penalty: float, beta: Array) -> Array:
+def _newton(z: Array, label: Array, weights: Array, penalty: float, beta: Array, start: Array) -> Array:
     """Penalised maximum likelihood by iteratively reweighted least squares; the intercept is free."""
     design = np.column_stack([z, np.ones(len(z))])  # (n, r + 1)
     ridge = np.full(design.shape[1], penalty)
     ridge[-1] = 1e-9
     for _ in range(NEWTON_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        p = 1 / (1 + np.exp(-np.clip(design @ beta + start, -30, 30)))
         curvature = np.maximum(weights * p * (1 - p), 1e-9)
         slope = design.T @ (weights * (label - p)) - ridge * beta
         step = np.linalg.solve((design.T * curvature) @ design + np.diag(ridge), slope)

@@ -1,0 +1,83 @@
+"""Fine-tuning at a site: the released heads moved towards a site's own training people, as an arm of its own.
+
+A site that lends training people (``lends_training`` in ``cohorts.yaml``) has the arm ``aligned_site``: the released
+head on the aligned encoder plus a linear correction learnt from the site's training people, its penalty chosen on the
+site's validation people. A strong penalty leaves the released head as it is. Only test people are judged; the encoder
+and the other arms are untouched, and nothing learnt here leaves the site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cardionets import data
+from cardionets.arms import ARMS, ArmSettings, Fitted, predict_head
+from cardionets.config import Study
+from cardionets.evaluate.calibration import log_odds
+from cardionets.features import Features
+from cardionets.models.heads import Basis, Fit, LinearHead, fit_logistic, fit_ridge
+
+ARM = "aligned_site"
+START = "aligned"
+Rows = NDArray[np.int64]
+Doubles = NDArray[np.float64]
+
+
+def frames(study: Study, fitted: Fitted, features: Features, rows: Rows) -> Iterator[pd.DataFrame]:
+    """Predictions of ``aligned_site`` for the records at ``rows``, wide in endpoints, as `arms.frames` yields them.
+
+    Nothing is yielded, and a sentence says why, where the site has no training or no validation person.
+    """
+    people = {split: first_records(features.records, split) for split in ("train", "val")}
+    if not all(map(len, people.values())):
+        print(f"{ARM}: left out, because there is no {'training' if len(people['val']) else 'validation'} person.")
+        return
+    released = fitted.models[START, 1.0]
+    assert isinstance(released, LinearHead)
+    correction = _correction(study, fitted, features, released, people)
+    start = _start(released, features, rows)
+    values = start + predict_head(correction, features.join(ARMS[START].features, rows))
+    if fitted.task == "diseases":
+        values = 1 / (1 + np.exp(-values))
+    yield pd.DataFrame(values, columns=list(fitted.endpoints), index=rows).assign(arm=ARM, fraction=1.0)
+
+
+def first_records(records: pd.DataFrame, split: str) -> Rows:
+    """Row numbers of each person's first record in a split."""
+    return np.flatnonzero(~records["person"].duplicated() & (records["split"] == split))
+
+
+def _start(released: LinearHead, features: Features, rows: Rows) -> Doubles:
+    """What the released head says, (n, k): phenotypes in their units, diseases as log-odds."""
+    said = predict_head(released, features.join(ARMS[START].features, rows)).astype(np.float64)
+    return np.asarray(log_odds(said) if released.logistic else said)
+
+
+def _correction(
+    study: Study, fitted: Fitted, features: Features, released: LinearHead, people: dict[str, Rows]
+) -> LinearHead:
+    """The linear correction in the scale of :func:`_start`; NaN for endpoints the site has too few labels of."""
+    settings = study.block("heads", ArmSettings).heads
+    names = ARMS[START].features
+    x, x_val = (features.join(names, people[split]) for split in ("train", "val"))
+    y, y_val = (_labels(fitted, features.records.iloc[people[split]]) for split in ("train", "val"))
+    start, start_val = (_start(released, features, people[split]) for split in ("train", "val"))
+    basis = Basis.of(x, features.blocks(names))
+    fit: Fit
+    if fitted.task == "phenotypes":
+        fit = fit_ridge(x, y - start, x_val, y_val - start_val, fitted.endpoints, settings, basis)
+    else:
+        y = np.where(np.isfinite(start), y, np.nan)
+        fit = fit_logistic(x, y, x_val, y_val, fitted.endpoints, settings, basis, (start, start_val))
+        fit.head.logistic = False
+    for note in fit.notes:
+        print(f"{ARM}: {note}", flush=True)
+    return fit.head
+
+
+def _labels(fitted: Fitted, records: pd.DataFrame) -> Doubles:
+    return data.targets(records) if fitted.task == "phenotypes" else data.labels(records, fitted.endpoints)
