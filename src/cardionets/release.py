@@ -13,11 +13,11 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from cardionets import __version__
+from cardionets import __version__, bundle
 from cardionets.config import Settings, Study, StudyError, check
 from cardionets.figures.base import protocol_hash
 from cardionets.files import atomic_path, sha256
-from cardionets.screen import search_files
+from cardionets.screen import Private, search_files
 from cardionets.weights import CARD, TENSORS, read_card
 
 ABOUT: Final = "release.json"
@@ -49,7 +49,8 @@ def release(study: Study, out: Path | None = None, wheelhouse: bool = False) -> 
     faults = [*_weight_faults(study), *_code_faults(study)]
     if target.exists():
         faults.append(f"{target.name}: exists already; a release is never changed: raise the version or delete it.")
-    faults += [str(finding) for finding in search_files(sorted(study.path("weights").glob("*.csv")))]
+    public = Private(public=frozenset(digest[:16] for digest in bundle.weights_of(study).values()))
+    faults += [str(finding) for finding in search_files(sorted(study.path("weights").glob("**/*.csv")), public)]
     if faults:
         raise StudyError("\n".join(faults))
     with atomic_path(target) as aside:

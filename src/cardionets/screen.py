@@ -54,6 +54,7 @@ class Private:
     words: frozenset[str] = frozenset()
     places: tuple[str, ...] = ()
     host: frozenset[str] = frozenset()
+    public: frozenset[str] = frozenset()  # what looks private and is not, such as the hash of a model
 
     @classmethod
     def of(cls, study: Study, cohort: str) -> Private:
@@ -143,7 +144,7 @@ def search_files(paths: Iterable[Path], private: Private | None = None) -> list[
 
 def _kinds(text: str, private: Private) -> Iterator[tuple[str, str]]:
     for kind, pattern in PATTERNS.items():
-        match = pattern.search(text)
+        match = next((m for m in pattern.finditer(text) if m.group() not in private.public), None)
         if match:
             yield kind, match.group()[:2]
     own = private.kind(text)
