@@ -11,10 +11,12 @@ deterministic DDIM steps (arXiv 2010.02502).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from einops import repeat
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -65,7 +67,7 @@ class MarSettings(Settings):
 
 
 class HeadBlock(nn.Module):
-    """Residual layer whose scale, shift and gate come from the condition, (n, w) x (n, w) -> (n, w)."""
+    """Residual layer with scale, shift and gate, (n, w) x (n, 3 w) -> (n, w); :meth:`TokenHead.forward` makes them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -73,9 +75,9 @@ class HeadBlock(nn.Module):
         self.body = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.modulate = nn.Linear(width, 3 * width)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         """One modulated layer."""
-        scale, shift, gate = self.modulate(condition).chunk(3, dim=-1)
+        scale, shift, gate = modulation.chunk(3, dim=-1)
         y: Tensor = x + gate * self.body(self.norm(x) * (1 + scale) + shift)
         return y
 
@@ -99,11 +101,29 @@ class TokenHead(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor, time: Tensor) -> Tensor:
         """``time`` runs from 0 (noise) to 1 (token)."""
+        return self.apply_modulation(x, self.modulation(self.condition(z) + self.clock(time), bias=True))
+
+    def clock(self, time: Tensor) -> Tensor:
+        """Embedding (n, w) of times (n,)."""
         angles = time[:, None] * self.get_buffer("rates")  # (n, width / 2)
-        condition = self.time(torch.cat([angles.sin(), angles.cos()], dim=1)) + self.condition(z)
+        embedded: Tensor = self.time(torch.cat([angles.sin(), angles.cos()], dim=1))
+        return embedded
+
+    def modulation(self, condition: Tensor, bias: bool) -> list[Tensor]:
+        """Scale, shift and gate (n, 3 w) of every block from (n, w).
+
+        Linear: what z and what time contribute may be computed apart and added, the bias with one of them.
+        """
+        layers = [block.get_submodule("modulate") for block in self.blocks]
+        return [
+            F.linear(condition, m.get_parameter("weight"), m.get_parameter("bias") if bias else None) for m in layers
+        ]
+
+    def apply_modulation(self, x: Tensor, modulation: Sequence[Tensor]) -> Tensor:
+        """Noisy tokens (n, c) through all blocks -> (n, c)."""
         hidden = self.embed(x)
-        for block in self.blocks:
-            hidden = block(hidden, condition)
+        for block, part in zip(self.blocks, modulation):
+            hidden = block(hidden, part)
         y: Tensor = self.out(hidden)
         return y
 
@@ -192,9 +212,12 @@ class Mar(nn.Module):
     def _draw_tokens(self, noise: Tensor, z: Tensor, how: SampleSettings) -> Tensor:
         """Integrate the head from noise (b, k, c) to tokens, with guidance where z holds both halves (2b, k, d)."""
         shape, x, z = noise.shape, noise.flatten(0, 1), z.flatten(0, 1)
+        given = self.head.modulation(self.head.condition(z), bias=True)  # the same at every step
+        clock = self.head.clock(torch.arange(how.steps, device=x.device) / how.steps)  # the same for every token
+        moments = self.head.modulation(clock, bias=False)
         for step in range(how.steps):
             now, then = step / how.steps, (step + 1) / how.steps
-            out = self._guided(x, z, now, how.guidance)
+            out = self._guided(x, [g + m[step] for g, m in zip(given, moments)], how.guidance)
             if self.settings.head == "flow":
                 x = x + out * (then - now)
                 continue
@@ -203,10 +226,9 @@ class Mar(nn.Module):
             x = next_share.sqrt() * token + (1 - next_share).sqrt() * out if step + 1 < how.steps else token
         return x.reshape(shape)
 
-    def _guided(self, x: Tensor, z: Tensor, time: float, guidance: float) -> Tensor:
-        copies = len(z) // len(x)
-        t = torch.full((len(z),), time, device=x.device)
-        out: Tensor = self.head(x.repeat(copies, 1), z, t)
+    def _guided(self, x: Tensor, modulation: Sequence[Tensor], guidance: float) -> Tensor:
+        copies = len(modulation[0]) // len(x)
+        out: Tensor = self.head.apply_modulation(x.repeat(copies, 1), modulation)
         if copies == 1:
             return out
         with_ecg, without = out.chunk(2)
