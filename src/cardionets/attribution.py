@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cardionets.arms import load_arms
-from cardionets.beats import BEFORE_S
-from cardionets.config import Study, StudyError
+from cardionets.config import BEFORE_S, Study, StudyError
 from cardionets.device import pick_device
 from cardionets.embed import ecg_settings, load_align, load_ecg, open_store
 from cardionets.evaluate.bootstrap import resample_sums

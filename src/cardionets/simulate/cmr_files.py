@@ -207,7 +207,7 @@ def write_dicom_zip(
     """
     lines = ["filename,patientid,studyid,seriesid,series discription,date"]
     study = uid(scan.person, scan.scanned.strftime("%Y%m%d"))
-    members = {}
+    members: dict[str, bytes] = {}
     for name, series, description, raw in dicom_files(stack, spacing_mm, step_mm, times_ms, view, scan):
         members[name] = raw
         lines.append(f"{name},{scan.person},{study},{series},{description},{scan.scanned:%Y-%m-%d}")
@@ -216,7 +216,7 @@ def write_dicom_zip(
 
 def write_dicom_study(
     path: Path,
-    cines: Mapping[str, Pixels],
+    cines: Mapping[Any, Pixels],
     *,
     spacing_mm: tuple[float, float],
     step_mm: float,
@@ -224,7 +224,7 @@ def write_dicom_study(
     scan: Scan,
 ) -> None:
     """Write all views of one study, ``cines`` by view, as one zip: what a hospital's archive hands out on request."""
-    members = {}
+    members: dict[str, bytes] = {}
     for number, (view, cine) in enumerate(cines.items(), start=1):
         files = dicom_files(cine, spacing_mm, step_mm, times_ms, view, scan)
         members |= {f"SE{number:05d}/IM{k:05d}.dcm": raw for k, (*_, raw) in enumerate(files, start=1)}
