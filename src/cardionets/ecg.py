@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import scipy
 from numpy.typing import NDArray
+from scipy import fft
 
 from cardionets.config import EcgProtocol, Grid, StudyError
 
@@ -38,6 +39,7 @@ _BY_KEY |= {"C" + k[1]: v for k, v in _BY_KEY.items() if k[0] == "V"}
 
 _ORDER = 2
 _PAD_SECONDS = 1.5
+_BRIDGE_SECONDS = 0.5
 _NOTCH_Q = 25.0
 
 
@@ -118,25 +120,76 @@ def derived_leads(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(lead for lead in _DERIVED if lead not in stored)
 
 
-@lru_cache(maxsize=32)
-def _band(low: float, high: float, rate: float) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class _Circle:
+    """A recording of ``samples`` laid on a circle of ``length``, and the same circle at the target rate.
+
+    It starts ``before`` samples early; on the target's circle of ``out`` samples it fills ``kept`` after ``skip``.
+    """
+
+    before: int
+    length: int
+    out: int
+    skip: int
+    kept: int
+
+
+@lru_cache(maxsize=256)
+def _circle(samples: int, rate: float, target: float) -> _Circle:
+    ratio = Fraction(target / rate).limit_denominator(2000)
+    up, down = ratio.numerator, ratio.denominator
+    before = min(-(-round(_PAD_SECONDS * rate) // down), (samples - 1) // down) * down
+    wanted = samples + 2 * before + round(_BRIDGE_SECONDS * rate)
+    units = fft.next_fast_len(-(-wanted // down), real=True)
+    return _Circle(before, units * down, units * up, before // down * up, -(-samples * up // down))
+
+
+def _laid(x: Floats, circle: _Circle) -> Floats:
+    # (..., T) -> (..., length): both ends mirrored through their last sample, a straight line from end to start
+    before, samples = circle.before, x.shape[-1]
+    end = before + samples + before
+    out = np.empty((*x.shape[:-1], circle.length), np.float32)
+    out[..., before : before + samples] = x
+    out[..., :before] = 2 * x[..., :1] - x[..., before:0:-1]
+    out[..., before + samples : end] = 2 * x[..., -1:] - x[..., -2 : -2 - before : -1]
+    share = np.linspace(0, 1, circle.length - end + 2, dtype=np.float32)[1:-1]
+    out[..., end:] = out[..., end - 1 : end] * (1 - share) + out[..., :1] * share
+    return out
+
+
+def _spectrum(x: NDArray[Any], rate: float, target: float) -> tuple[NDArray[np.complex64], _Circle]:
+    """Spectrum (..., F) of (..., T) on the circle at the target rate, scaled for :func:`_signal`."""
+    circle = _circle(x.shape[-1], rate, target)
+    found = fft.rfft(_laid(np.asarray(x, np.float32), circle))
+    bins = circle.out // 2 + 1
+    if found.shape[-1] < bins:
+        found = np.concatenate([found, np.zeros((*found.shape[:-1], bins - found.shape[-1]), found.dtype)], axis=-1)
+    scaled: NDArray[np.complex64] = found[..., :bins] * np.float32(circle.out / circle.length)
+    return scaled, circle
+
+
+def _signal(spectrum: NDArray[np.complex64], circle: _Circle) -> Floats:
+    whole: Floats = fft.irfft(spectrum, circle.out)
+    return whole[..., circle.skip : circle.skip + circle.kept]
+
+
+@lru_cache(maxsize=256)
+def _band(low: float, high: float, rate: float, samples: int) -> Floats:
+    """Gain (F,) of a Butterworth band of order 2, forwards and backwards: its squared magnitude."""
     if not 0 < low < high < rate / 2:
         text = f"{low:g}-{high:g} Hz does not fit below half of the stored rate {rate:g} Hz; lower it."
         raise StudyError(f"params.yaml: ecg.band_hz: {text}")
-    sections: NDArray[np.float64] = scipy.signal.butter(_ORDER, [low, high], "bandpass", fs=rate, output="sos")
-    return sections
+    sections = scipy.signal.butter(_ORDER, [low, high], "bandpass", fs=rate, output="sos")
+    _, gain = scipy.signal.freqz_sos(sections, worN=fft.rfftfreq(samples, 1 / rate), fs=rate)
+    return np.asarray(np.abs(gain) ** 2, np.float32)
 
 
-@lru_cache(maxsize=32)
-def _notch(mains: float, rate: float) -> NDArray[np.float64]:
-    sections: NDArray[np.float64] = scipy.signal.tf2sos(*scipy.signal.iirnotch(mains, _NOTCH_Q, fs=rate))
-    return sections
-
-
-def _zero_phase(sections: NDArray[np.float64], x: NDArray[Any], rate: float) -> NDArray[np.float64]:
-    pad = min(x.shape[-1] - 1, round(_PAD_SECONDS * rate))
-    y: NDArray[np.float64] = scipy.signal.sosfiltfilt(sections, x, axis=-1, padlen=pad)
-    return y
+@lru_cache(maxsize=256)
+def _notch(mains: float, rate: float, samples: int) -> Floats:
+    _, gain = scipy.signal.freqz(
+        *scipy.signal.iirnotch(mains, _NOTCH_Q, fs=rate), worN=fft.rfftfreq(samples, 1 / rate), fs=rate
+    )
+    return np.asarray(np.abs(gain) ** 2, np.float32)
 
 
 @lru_cache(maxsize=32)
@@ -159,23 +212,12 @@ def mains_uv(x: NDArray[Any], rate: float, mains_hz: float) -> NDArray[np.float3
     return np.asarray(excess, np.float32)
 
 
-@lru_cache(maxsize=32)
-def _taps(factor: int) -> NDArray[np.float64]:
-    # Kaiser-windowed low pass at the lower of the two Nyquist frequencies, ten samples of the slower rate to each side
-    taps: NDArray[np.float64] = scipy.signal.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0))
-    return taps
-
-
 def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
-    """Polyphase resampling of (..., T) from ``rate`` to ``target`` Hz; the line through both ends pads them."""
-    ratio = Fraction(target / rate).limit_denominator(2000)
-    if ratio == 1:
+    """Resampling of (..., T) from ``rate`` to ``target`` Hz with a sharp edge at the lower of the two Nyquist rates."""
+    if rate == target:
         return signal
-    taps = _taps(max(ratio.numerator, ratio.denominator))
-    y: NDArray[Any] = scipy.signal.resample_poly(
-        signal, ratio.numerator, ratio.denominator, axis=-1, window=taps, padtype="line"
-    )
-    return y
+    middle = signal.mean(axis=-1, keepdims=True)
+    return _signal(*_spectrum(signal - middle, rate, target)) + middle
 
 
 NOTCH_ABOVE_UV = 10.0
@@ -185,17 +227,22 @@ def harmonise(signal: NDArray[Any], rate: float, grid: Grid, protocol: EcgProtoc
     """Recordings of equal rate and length onto the grid: (..., 12, T) -> float32 (..., 12, grid.samples), uV.
 
     Resampled, band-passed forwards and backwards (Butterworth of order 2, so -6 dB at the edges and no phase), notched
-    only where more than ``NOTCH_ABOVE_UV`` of mains is found, and cut to the middle ``grid.seconds``. Records do not
-    influence each other. Raises ``RecordError`` (``nan``, ``too_short``).
+    only where more than ``NOTCH_ABOVE_UV`` of mains is found, and cut to the middle ``grid.seconds``. All of it is one
+    multiplication of the spectrum. Records do not influence each other. Raises ``RecordError`` (``nan``,
+    ``too_short``).
     """
     if not np.isfinite(signal).all():
         raise RecordError("nan", "the signal has samples that are not numbers; run cardionets.gates.inspect first.")
-    x = resample(signal, rate, grid.rate)
-    if x.shape[-1] < grid.samples:
+    circle = _circle(signal.shape[-1], rate, grid.rate)
+    if circle.kept < grid.samples:
         text = f"the record lasts {signal.shape[-1] / rate:.2f} s, the grid needs {grid.seconds} s; exclude it."
         raise RecordError("too_short", text)
-    y = _zero_phase(_band(*protocol.band_hz, float(grid.rate)), x, grid.rate)
-    if (noisy := mains_uv(x, grid.rate, protocol.mains_hz) > NOTCH_ABOVE_UV).any():
-        y[noisy] = _zero_phase(_notch(protocol.mains_hz, float(grid.rate)), y[noisy], grid.rate)
+    gain = _band(*protocol.band_hz, float(grid.rate), circle.out)
+    spectrum, circle = _spectrum(signal - signal.mean(axis=-1, keepdims=True), rate, grid.rate)
+    spectrum *= gain
+    if (noisy := mains_uv(signal, rate, protocol.mains_hz) > NOTCH_ABOVE_UV).any():
+        notch = _notch(protocol.mains_hz, float(grid.rate), circle.out)
+        spectrum[noisy] *= notch
+    y = _signal(spectrum, circle)
     start = (y.shape[-1] - grid.samples) // 2
     return np.ascontiguousarray(y[..., start : start + grid.samples], np.float32)

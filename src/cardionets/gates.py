@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from cardionets.beats import median_beat, r_peaks, rr_features
+from cardionets.beats import median_beat, quantile, r_peaks, rr_features
 from cardionets.config import BEFORE_S, QualityGates
 from cardionets.ecg import LEADS, LIMB_FROM_I_II, EcgRecord, Floats, RecordError, mains_uv
 
 FACTORS = (5, 50, 200, 1000, 2000, 1_000_000)
 TYPICAL_QRS_UV = 1000.0
 QRS_RANGE_UV = (260.0, 3200.0)
+CLIPPED_BEYOND_UV = 1000.0
 # Pairs of channels whose exchange the identities can prove: at least one is a limb lead.
 _SWAPS = [(a, b) for i, a in enumerate(LEADS) for b in LEADS[i + 1 :] if a in LEADS[:6]]
 _ROW = {lead: row for row, lead in enumerate(LEADS)}
@@ -69,7 +70,9 @@ def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
 def flat_leads(signal: NDArray[Any], rate: float, gates: QualityGates, gain: float = 1.0) -> list[str]:
     """Leads whose SD times ``gain`` is too small, or that stand still (200 ms or longer) for too much of the time."""
     still = _still_fraction(signal, max(2, round(0.2 * rate)), gates.max_flat_fraction)
-    bad = (signal.std(axis=1) * gain < gates.min_lead_std_uv) | (still > gates.max_flat_fraction)
+    centred = signal - signal.mean(axis=1, keepdims=True)
+    spread = np.sqrt(np.einsum("ij,ij->i", centred, centred) / signal.shape[1])
+    bad = (spread * gain < gates.min_lead_std_uv) | (still > gates.max_flat_fraction)
     return [lead for lead, is_bad in zip(LEADS, bad) if is_bad]
 
 
@@ -77,27 +80,33 @@ def _still_fraction(signal: NDArray[Any], run: int, least: float) -> Floats:
     """Share of each lead covered by runs of ``run`` equal samples or more, 0 if below ``least``: (12, T) -> (12,)."""
     same = signal[:, 1:] == signal[:, :-1]
     out = np.zeros(signal.shape[0], np.float32)
-    for lead in np.flatnonzero(np.count_nonzero(same, axis=1) > 0.9 * least * same.shape[1]):
+    part = max(1, run // 2)  # a run of that length covers one whole aligned part
+    parts = same[:, : same.shape[1] // part * part].reshape(len(same), -1, part).all(axis=2)
+    for lead in np.flatnonzero(parts.any(axis=1) & (_counts(same) > 0.9 * least * same.shape[1])):
         changes = np.flatnonzero(~same[lead])
         lengths = np.diff(changes, prepend=-1, append=signal.shape[1] - 1)
         out[lead] = lengths[lengths >= run].sum() / signal.shape[1]
     return out
 
 
+def _counts(found: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """True values per row: (lead, T) -> (lead,); row by row numpy counts bytes, along an axis it converts them."""
+    return np.array([np.count_nonzero(row) for row in found])
+
+
 def clipped(signal: NDArray[Any]) -> bool:
     """Whether a lead sits exactly on its own extreme, far from its middle, for 0.5 % of the time or more."""
-    top, bottom = signal.max(axis=1), signal.min(axis=1)
-    high = np.count_nonzero(signal == top[:, None], axis=1) / signal.shape[1]
-    low = np.count_nonzero(signal == bottom[:, None], axis=1) / signal.shape[1]
-    middle = np.median(signal[:, ::8], axis=1)
-    far = 1000.0
-    return bool((((high > 0.005) & (top - middle > far)) | ((low > 0.005) & (middle - bottom > far))).any())
+    for extreme in (signal.max(axis=1), signal.min(axis=1)):
+        often = _counts(signal == extreme[:, None]) > 0.005 * signal.shape[1]
+        if often.any() and (np.abs(extreme - np.median(signal[:, ::8], axis=1))[often] > CLIPPED_BEYOND_UV).any():
+            return True
+    return False
 
 
 def qrs_size_uv(beat: Floats) -> float:
     """Median over the leads that are alive of the peak-to-peak height of a median beat (12, B)."""
     heights = np.ptp(beat, axis=1)
-    return float(np.median(heights[heights > 0.02 * heights.max()])) if heights.max() > 0 else 0.0
+    return quantile(heights[heights > 0.02 * heights.max()], 0.5) if heights.max() > 0 else 0.0
 
 
 def _amplitude(record: EcgRecord, beat: Floats, gates: QualityGates) -> list[str]:
@@ -109,9 +118,16 @@ def _amplitude(record: EcgRecord, beat: Floats, gates: QualityGates) -> list[str
         return [*codes, f"amplitude_low_x{low}"]
     if size > QRS_RANGE_UV[1]:
         return [*codes, f"amplitude_high_x{likely_factor(size / TYPICAL_QRS_UV)}"]
-    middle = np.median(record.signal[:, ::8], axis=1, keepdims=True)
-    beyond = float(np.abs(record.signal - middle).max()) > gates.max_abs_uv
-    return [*codes, "amplitude_high"] if beyond else codes
+    return [*codes, "amplitude_high"] if _beyond(record.signal, gates.max_abs_uv) else codes
+
+
+def _beyond(signal: NDArray[Any], limit: float) -> bool:
+    """Whether a sample of (12, T) lies further than ``limit`` from the middle of its lead."""
+    top, bottom = signal.max(axis=1), signal.min(axis=1)
+    if float((top - bottom).max()) <= limit:
+        return False
+    middle = np.median(signal[:, ::8], axis=1)
+    return bool((np.maximum(top - middle, middle - bottom) > limit).any())
 
 
 def gain_suspicion(sizes_uv: NDArray[Any]) -> str | None:
@@ -207,7 +223,8 @@ def quality_flags(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[st
     stretch = max(1, round(slower))
     usable = x.shape[1] // stretch * stretch
     drift = np.ptp(x[:, :usable].reshape(12, -1, stretch).mean(axis=2), axis=1)
-    rough = np.median(np.abs(np.diff(x, 2, axis=1)), axis=1)
+    bend = np.abs(np.diff(x, 2, axis=1))
+    rough = np.partition(bend, bend.shape[1] // 2, axis=1)[:, bend.shape[1] // 2]
     return {
         "q_baseline": bool(np.sort(drift)[-3] > 500),
         "q_mains": bool(mains_uv(np.asarray(signal, np.float32), rate, mains_hz) > 20),
@@ -218,4 +235,4 @@ def quality_flags(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[st
 def fingerprint(signal: NDArray[Any]) -> str:
     """Hash of a signal in whole uV, equal only for exact copies: to find one recording stored under two people."""
     whole = np.rint(signal).astype("<i4")
-    return hashlib.blake2b(whole.tobytes(), digest_size=12).hexdigest()
+    return hashlib.sha256(whole.data).hexdigest()[:24]
