@@ -239,6 +239,30 @@ def test_a_job_array_from_the_command_line(study, monkeypatch, capsys):
     assert main(["check", "sahzu", "--sample", "3"]) == 0
 
 
+def test_a_dask_cluster_takes_the_blocks(study, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(prepare, "BLOCK", 8)
+    first = content(prepare.prepare(study, "mimic", workers=1))
+    sent, submit = [], distributed.Client.submit
+    monkeypatch.setattr(distributed.Client, "submit", lambda *a, **k: sent.append(1) or submit(*a, **k))
+    shutil.rmtree(study.path("store"))
+    settings = {"host": "127.0.0.1", "dashboard_address": None, "n_workers": 2, "threads_per_worker": 1}
+    with distributed.LocalCluster(processes=False, protocol="tcp", **settings) as cluster:
+        monkeypatch.setenv(prepare.SCHEDULER, cluster.scheduler_address)
+        assert content(prepare.prepare(study, "mimic", workers=1)) == first
+    assert len(sent) == len(prepare.make_plan(study, "mimic").blocks) >= 4
+
+
+@pytest.mark.parametrize("address", ["nowhere", "tcp://127.0.0.1:1"])
+def test_a_scheduler_that_is_none_is_said(study, monkeypatch, address):
+    distributed = pytest.importorskip("distributed")
+    client = distributed.Client
+    monkeypatch.setattr(distributed, "Client", lambda *a, **k: client(*a, **(k | {"timeout": "1s"})))
+    monkeypatch.setenv(prepare.SCHEDULER, address)
+    with pytest.raises(StudyError, match=f"{prepare.SCHEDULER}: no dask scheduler answers at '{address}'"):
+        prepare.prepare(study, "sahzu", workers=1)
+
+
 def test_the_number_of_workers_from_the_environment(study, monkeypatch):
     monkeypatch.setenv("CARDIONETS_WORKERS", "many")
     with pytest.raises(StudyError, match="CARDIONETS_WORKERS: 'many'"):

@@ -13,13 +13,15 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
+from joblib.parallel import BACKENDS, DEFAULT_BACKEND, get_active_backend
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -38,6 +40,8 @@ from cardionets.gates import fingerprint, inspect, quality_flags
 from cardionets.progress import track
 
 BLOCK: Final = 64
+SCHEDULER: Final = "CARDIONETS_SCHEDULER"
+"""Environment: address of a dask scheduler, such as tcp://10.0.0.5:8786, whose workers see the same folders."""
 VIEWS: Final = {"sax": "sax", "4ch": "lax"}
 """Each view and the name of its path in the index."""
 
@@ -120,17 +124,19 @@ def _stamp(folder: Path, name: str) -> str:
 def prepare(study: Study, cohort: str, workers: int | None = None, shard: tuple[int, int] | None = None) -> Path:
     """Read a whole cohort, or shard i of n (from 1) of it, and return the store, or the work folder of the shard.
 
-    ``workers``: processes, all cores by default (environment variable ``CARDIONETS_WORKERS``); joblib's own
-    ``parallel_config(backend="dask")`` takes the blocks to a cluster. After the last shard call once without ``shard``:
-    it assembles the store. Raises StudyError for faults of the tables, and when not one record can be used.
+    ``workers``: processes, all cores by default (environment variable ``CARDIONETS_WORKERS``). The blocks go to the
+    dask cluster that :data:`SCHEDULER` or joblib's ``parallel_config(backend="dask")`` names, if either does. After
+    the last shard call once without ``shard``: it assembles the store. Raises StudyError for faults of the tables, and
+    when not one record can be used.
     """
     first, of = parse_shard(f"{shard[0]}/{shard[1]}") if shard else (1, 1)
     plan = make_plan(study, cohort)
     plan.work.mkdir(parents=True, exist_ok=True)
     mine = range(first - 1, len(plan.blocks), of)
     todo = [number for number in mine if not plan.blocks[number].is_dir()]
-    for _ in track(_run(plan, todo, workers), f"prepare {cohort}, blocks of {BLOCK} ECGs", total=len(todo)):
-        pass
+    with _cluster():
+        for _ in track(_run(plan, todo, workers), f"prepare {cohort}, blocks of {BLOCK} ECGs", total=len(todo)):
+            pass
     if shard is not None:
         return plan.work
     target = study.path("store", cohort)
@@ -143,10 +149,31 @@ def prepare(study: Study, cohort: str, workers: int | None = None, shard: tuple[
 def _run(plan: Plan, todo: list[int], workers: int | None) -> Iterator[int]:
     processes = workers or _processes()
     tasks = (delayed(run_block)(_slice(plan, number), plan.blocks[number]) for number in todo)
-    if min(processes, len(todo)) < 2:
+    here = isinstance(get_active_backend()[0], BACKENDS[DEFAULT_BACKEND])
+    if here and min(processes, len(todo)) < 2:
         return (call(*args, **kwargs) for call, args, kwargs in tasks)
     done: Iterator[int] = Parallel(n_jobs=processes, return_as="generator_unordered")(tasks)
     return done
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """Hand joblib the dask cluster whose address is in the environment; without one nothing changes."""
+    address = os.environ.get(SCHEDULER, "")
+    if not address:
+        yield
+        return
+    try:
+        from distributed import Client
+
+        client = Client(address, timeout="20s", set_as_default=True)
+    except ImportError:
+        raise StudyError(f"{SCHEDULER}: dask is not installed; run `pip install distributed`, or unset it.") from None
+    except (OSError, ValueError) as error:
+        text = f"no dask scheduler answers at {address!r} ({type(error).__name__}); correct the address, or unset it."
+        raise StudyError(f"{SCHEDULER}: {text}") from None
+    with client, parallel_config(backend="dask"):
+        yield
 
 
 def _processes() -> int:
