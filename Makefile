@@ -15,7 +15,7 @@ JOBS ?= 2
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help study data test lab check site lint clean
+.PHONY: help study data test lab check site lint clean ablation
 
 help:
 	@sed -n 's/^# //p' Makefile | head -5
@@ -35,6 +35,9 @@ data: $(READY)
 study: data
 	python -m cardionets repro --jobs $(JOBS)
 	@echo "The study is done: open reports/index.html"
+
+ablation: $(READY)
+	dvc repro ablation/dvc.yaml
 
 test: $(READY)
 	ruff check . && ruff format --check . && mypy

@@ -84,13 +84,13 @@ class Fitted:
     notes: list[str] = field(default_factory=list)
 
 
-def fit_phenotypes(study: Study, force: bool = False) -> pd.DataFrame:
-    """Fit every arm at every label fraction on the paired cohort; returns mean validation R2 per arm and fraction.
+def fit_phenotypes(study: Study, force: bool = False, only: Sequence[str] = tuple(ARMS)) -> pd.DataFrame:
+    """Fit every arm (or ``only`` some) at every label fraction on the paired cohort.
 
-    Writes ``weights/phenotypes``.
+    Writes ``weights/phenotypes`` and returns mean validation R2 per arm and fraction.
     """
     people = People(study, [study.protocol.study.paired], "phenotypes", phenotypes.NAMES)
-    return _fit_all(study, people, study.protocol.endpoints.label_fractions, force)
+    return _fit_all(study, people, study.protocol.endpoints.label_fractions, force, only)
 
 
 def fit_screening(study: Study, force: bool = False) -> pd.DataFrame:
@@ -100,17 +100,19 @@ def fit_screening(study: Study, force: bool = False) -> pd.DataFrame:
     """
     cohorts = list(dict.fromkeys((study.protocol.study.paired, study.protocol.study.screening)))
     people = People(study, cohorts, "diseases", study.protocol.endpoints.diseases)
-    return _fit_all(study, people, (1.0,), force)
+    return _fit_all(study, people, (1.0,), force, tuple(ARMS))
 
 
-def _fit_all(study: Study, people: People, fractions: Sequence[float], force: bool) -> pd.DataFrame:
+def _fit_all(
+    study: Study, people: People, fractions: Sequence[float], force: bool, only: Sequence[str]
+) -> pd.DataFrame:
     settings = study.block("heads", ArmSettings)
     fitted = Fitted(people.task, people.endpoints)
     bases: dict[tuple[str, ...], Basis] = {}
     for fraction in sorted(fractions):
         labelled = people.labelled(fraction)
         for name, arm in ARMS.items():
-            if people.task not in arm.tasks:
+            if people.task not in arm.tasks or name not in only:
                 continue
             if arm.features:
                 _fit_head(fitted, people, name, fraction, labelled, settings.heads, bases)

@@ -15,7 +15,7 @@ from cardionets.device import Precision, world
 class TrainSettings(Settings):
     """Budget and optimiser of one training run."""
 
-    epochs: int = Field(gt=0)
+    epochs: int = Field(ge=0)  # 0 keeps the start, as an ablation may want
     batch: int = Field(gt=0)  # rows per optimisation step, over all processes and accumulated pieces
     lr: float = Field(gt=0)  # peak learning rate at that batch
     warmup: float = Field(default=1.0, ge=0)  # epochs of linear rise: Adam's second moments are noise at the start
