@@ -174,13 +174,25 @@ def test_no_label_of_test_people_reaches_any_weight(study: Study) -> None:
 
 
 def test_embeddings_are_kept_until_the_weights_change(study: Study) -> None:
-    path = study.path("logs", "embeddings", "qph.safetensors")
+    path = study.path("logs", "embeddings", "qph", "mae.npy")
     Features(study, "qph")["mae"]
     stamp = path.stat().st_mtime_ns
     Features(study, "qph")["aligned"]
     assert path.stat().st_mtime_ns == stamp
     path.write_bytes(b"torn")
     assert Features(study, "qph")["mae"].shape == (60, 32 + waves.COUNT) and path.stat().st_mtime_ns != stamp
+
+
+def test_predictions_do_not_depend_on_the_block(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ["record", "arm", "fraction", "endpoint"]
+    whole = predictions(study, "qph")
+    monkeypatch.setattr(predict, "BLOCK", 17)
+    counts = predict.predict(study, "qph")
+    parts = predictions(study, "qph")
+    assert counts["records"].max() == 60 and (parts.dtypes[list(predict.WHO)] == "category").all()
+    joined = whole.merge(parts, on=keys, validate="one_to_one")
+    assert len(joined) == len(whole) == len(parts)
+    np.testing.assert_allclose(joined["value_x"], joined["value_y"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_preset_that_does_not_fit_the_store_is_refused(study: Study, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cardionets.config import StudyError
+from cardionets.models.layers import Transformer
 from cardionets.train import CHECKPOINT, Draw, TrainSettings, fit, forget
 
 SETTINGS = TrainSettings(epochs=4, batch=16, lr=1e-2, ema=0.9, checkpoint_seconds=0)
@@ -189,6 +191,54 @@ def test_accumulated_pieces_give_the_gradient_of_the_whole_batch(tmp_path: Path)
         fit(model, Rows(), plain, settings, name="toy", folder=tmp_path / str(pieces), seed=3)
         models.append(weights(model))
     torch.testing.assert_close(models[0], models[1], rtol=1e-4, atol=1e-6)
+
+
+class _Attending(nn.Module):
+    """A transformer on three tokens of one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.embed, self.trunk, self.out = nn.Linear(1, 16), Transformer(16, 3, 2), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.trunk(self.embed(x[..., None])).mean(1))
+
+
+def attending(folder: Path, **speed: object) -> _Attending:
+    model, settings = _Attending(), SETTINGS.model_copy(update={"epochs": 2, **speed})
+    fit(model, Rows(), loss, settings, name="toy", folder=folder, seed=3)
+    return model
+
+
+@pytest.mark.parametrize("speed", [{"recompute": True}, {"fused": False}], ids=["recompute", "fused"])
+def test_settings_of_speed_leave_the_numbers_alone(tmp_path: Path, speed: dict[str, object]) -> None:
+    plain, changed = attending(tmp_path / "plain"), attending(tmp_path / "changed", **speed)
+    torch.testing.assert_close(weights(plain), weights(changed), rtol=1e-4, atol=1e-6)
+    assert changed.trunk.recompute == speed.get("recompute", False)
+
+
+def test_recomputing_keeps_fewer_activations() -> None:
+    def kept(recompute: bool) -> int:
+        model, sizes = _Attending().train(), []
+        model.trunk.recompute = recompute
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            model(torch.randn(64, 3))
+        return sum(sizes)
+
+    assert kept(True) < 0.5 * kept(False)
+
+
+def test_compiled_blocks_give_the_same_numbers(tmp_path: Path) -> None:
+    if not shutil.which("g++") or not torch._dynamo.is_dynamo_supported():
+        pytest.skip("torch.compile needs a C++ compiler here")
+    plain = attending(tmp_path / "plain")
+    try:
+        compiled = attending(tmp_path / "compiled", compile=True)
+    except torch._dynamo.exc.BackendCompilerFailed:
+        pytest.skip("the C++ compiler here cannot build what torch.compile writes")
+    torch.testing.assert_close(weights(plain), weights(compiled), rtol=1e-3, atol=1e-5)
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
 
 
 def test_saved_curves_carry_no_clock(tmp_path: Path) -> None:

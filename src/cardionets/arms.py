@@ -222,8 +222,8 @@ def _fit_network(
     )
     fitted.models[name, fraction] = model
     fitted.curves.append(history.curve().assign(arm=name, fraction=fraction))
-    predicted = predict_network(model, people.sources)
-    chosen = np.concatenate([p[rows] for p, rows in zip(predicted, people.rows["val"])])
+    val_people = [(s, rows) for s, rows in zip(people.sources, people.rows["val"]) if len(rows)]
+    chosen = np.concatenate([predict_network(model, source, rows) for source, rows in val_people])
     _score(fitted, name, fraction, chosen, people.y("val"), np.full(len(people.endpoints), np.nan))
 
 
@@ -243,10 +243,11 @@ def _network(
     return model.to(pick_device())
 
 
-def predict_network(model: EcgNetwork, sources: Sequence[Features]) -> list[Floats]:
-    """Predictions of every record of each source, (n, k)."""
+def predict_network(model: EcgNetwork, source: Features, rows: Rows) -> Floats:
+    """Predictions of the records at ``rows`` of a cohort, (n, k)."""
     model.to(pick_device()).eval()
-    return [embed_ecgs(model, s.store, model.encoder.settings.samples)[s.records["row"].to_numpy()] for s in sources]
+    stored = source.records["row"].to_numpy(np.int64)[rows]
+    return embed_ecgs(model, source.store, model.encoder.settings.samples, rows=stored)
 
 
 def _score(fitted: Fitted, name: str, fraction: float, predicted: Floats, y: Doubles, penalty: Doubles) -> None:
@@ -326,7 +327,7 @@ def frames(fitted: Fitted, features: Features, rows: Rows, fractions: Sequence[f
         if fraction not in fractions:
             continue
         if isinstance(model, EcgNetwork):
-            values = predict_network(model, [features])[0][rows]
+            values = predict_network(model, features, rows)
         else:
             assert isinstance(model, LinearHead)
             x = features.join(ARMS[name].features, rows)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from cardionets import checkpoint, data, weights
+from cardionets import data, weights
 from cardionets.config import Settings, Study, StudyError
 from cardionets.device import pick_device
 from cardionets.files import atomic_path
@@ -24,6 +24,7 @@ from cardionets.progress import track
 from cardionets.store import Store, beat_samples
 
 Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
 EMBED_ROWS = 256
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -111,12 +112,19 @@ def _embed_view(model: CmrMae, view: str, array: NDArray[Any], size: int) -> Flo
 
 
 @torch.inference_mode()
-def embed_ecgs(encoder: Callable[[Tensor, Tensor], Tensor], store: Store, samples: int, test_crops: int = 1) -> Floats:
-    """What ``encoder`` says of every ECG of a store, averaged over ``test_crops`` crops: (n, features)."""
+def embed_ecgs(
+    encoder: Callable[[Tensor, Tensor], Tensor],
+    store: Store,
+    samples: int,
+    test_crops: int = 1,
+    rows: Rows | None = None,
+) -> Floats:
+    """What ``encoder`` says of the ECGs of a store, all or those at ``rows``, averaged over crops: (n, features)."""
     device = pick_device()
+    wanted = np.arange(len(store.ecg)) if rows is None else rows
     parts = []
-    for rows in _batches(len(store.ecg)):
-        signal, beat = (torch.from_numpy(np.asarray(a[rows])).to(device) for a in (store.ecg, store.beat))
+    for some in _batches(len(wanted)):
+        signal, beat = (torch.from_numpy(np.asarray(a[wanted[some]])).to(device) for a in (store.ecg, store.beat))
         views = [encoder(crop, beat) for crop in crops(signal, samples, test_crops)]
         parts.append(torch.stack(views).mean(0).float().cpu())
     return np.asarray(torch.cat(parts).numpy())
@@ -125,29 +133,53 @@ def embed_ecgs(encoder: Callable[[Tensor, Tensor], Tensor], store: Store, sample
 def embed(study: Study, cohort: str) -> dict[str, Floats]:
     """Frozen embeddings of every record of a cohort: mae (n, f), aligned (n, k) and cmr (n, 2 d), NaN without images.
 
-    Kept under ``logs/embeddings`` until the weights or the store change.
+    Memory-mapped arrays, written block by block; kept under ``logs/embeddings`` until the weights or the store change.
     """
     store = open_store(study, cohort)
     cards = [weights.read_card(study.path("weights", name)).sha256 for name in ("ecg_mae", "cmr_mae", "align")]
     stamp = (store.path / "store.json").read_text() + str((store.path / "ecg.npy").stat().st_mtime_ns)
     key = hashlib.sha256("".join([*cards, stamp]).encode()).hexdigest()
-    path = study.path("logs", "embeddings", f"{cohort}.safetensors")
-    kept, notes = checkpoint.read(path)
-    if notes.get("key") == key:
-        return {name: tensor.numpy() for name, tensor in kept.items()}
-    made = _embed(study, store)
-    with atomic_path(path) as aside:
-        save_file(made, aside, metadata={"key": key})
-    return made
+    folder = study.path("logs", "embeddings", cohort)
+    kept = _kept(folder, key)
+    if kept is None:
+        with atomic_path(folder) as aside:
+            aside.mkdir()
+            _embed(study, store, aside)
+            (aside / key).touch()
+        kept = _kept(folder, key)
+    assert kept is not None
+    return kept
 
 
-def _embed(study: Study, store: Store) -> dict[str, Floats]:
-    samples, cmr = ecg_settings(study).encoder.samples, load_cmr(study)
-    return {
-        "mae": embed_ecgs(load_ecg(study).encoder, store, samples),
-        "aligned": embed_ecgs(load_align(study), store, samples),
-        "cmr": np.concatenate(list(views_of(store.records, embed_cines(cmr, store)).values()), axis=1),
-    }
+def _kept(folder: Path, key: str) -> dict[str, Floats] | None:
+    """Embeddings of these weights and this store as memory maps; None where they are absent or torn."""
+    if not (folder / key).is_file():
+        return None
+    try:
+        return {name: np.load(folder / f"{name}.npy", "r", allow_pickle=False) for name in ("mae", "aligned", "cmr")}
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _embed(study: Study, store: Store, folder: Path) -> None:
+    samples, count = ecg_settings(study).encoder.samples, len(store.ecg)
+    for name, encoder in (("mae", load_ecg(study).encoder), ("aligned", load_align(study))):
+        blocks = (embed_ecgs(encoder, store, samples, rows=rows) for rows in _batches(count))
+        _write_rows(folder / f"{name}.npy", track(blocks, f"embed ECGs, {name}", total=-(-count // EMBED_ROWS)), count)
+    cmr = np.concatenate(list(views_of(store.records, embed_cines(load_cmr(study), store)).values()), axis=1)
+    np.save(folder / "cmr.npy", cmr)
+
+
+def _write_rows(path: Path, blocks: Iterable[Floats], count: int) -> None:
+    """Blocks of rows, one after the other, as one float32 array of ``count`` rows."""
+    done, array = 0, None
+    for block in blocks:
+        if array is None:
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, block.shape[1]))
+        array[done : done + len(block)] = block
+        done += len(block)
+    if array is not None:
+        array.flush()
 
 
 def views_of(records: pd.DataFrame, seen: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -37,25 +37,23 @@ class Features:
         self._made: dict[str, Floats] = {}
 
     def __getitem__(self, name: str) -> Floats:
-        """Features by name, (n, p): covariates, beat, rr, mae, aligned, cmr."""
+        """Features by name, (n, p): covariates, beat, rr, mae, aligned, cmr; what is large is memory-mapped."""
         if name not in self._made:
             self._made |= self._make(name)
         return self._made[name]
 
     def _make(self, name: str) -> dict[str, Floats]:
-        rows = self.records["row"].to_numpy()
         if name == "covariates":
             return {name: covariates(self.records)}
         if name == "rr":
             return {name: data.rr_features(self.records)}
         if name == "beat":
-            beat = np.asarray(self.store.beat[rows], np.float32)
-            return {name: beat.reshape(len(beat), -1)}  # (n, 12, B) -> (n, 12 * B) uV
+            return {name: self.store.beat.reshape(len(self.store.beat), -1)}  # (n, 12, B) -> (n, 12 * B) uV
         return embed(self.study, self.cohort)
 
     def join(self, names: Sequence[str], rows: NDArray[np.int64]) -> Floats:
         """Several feature matrices side by side, at ``rows``."""
-        return np.concatenate([self[name][rows] for name in names], axis=1)
+        return np.concatenate([np.asarray(self[name][rows], np.float32) for name in names], axis=1)
 
     def blocks(self, names: Sequence[str]) -> tuple[int, ...]:
         """Block number of every joined feature for :meth:`cardionets.models.heads.Basis.of`."""

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cardionets import site_heads
 from cardionets.arms import frames, load_arms
 from cardionets.config import Study
 from cardionets.features import Features
 from cardionets.files import atomic_path
+from cardionets.progress import track
 
-COLUMNS = ("record", "person", "split", "arm", "fraction", "endpoint", "value")
+WHO: Final = ("record", "person", "split")
+COLUMNS: Final = (*WHO, "arm", "fraction", "endpoint", "value")
+BLOCK: Final = 4096
+_NUMBERS: Final = {"fraction": pa.float64(), "value": pa.float32()}
+SCHEMA: Final = pa.schema([(c, _NUMBERS.get(c, pa.dictionary(pa.int32(), pa.string()))) for c in COLUMNS])
+"""One row group per block; each brings its own dictionaries, which readers join to categories."""
 
 
 def predict(study: Study, cohort: str) -> pd.DataFrame:
@@ -21,26 +30,35 @@ def predict(study: Study, cohort: str) -> pd.DataFrame:
 
     Phenotypes in their units, diseases as probabilities, for every record that no model was fitted on: validation
     and test people of a cohort that is split, everybody of any other; a cohort that lends training people has the arm
-    ``aligned_site`` as well. The paired cohort gets every label
-    fraction, the others the full one. An arm is silent about records whose input is missing.
+    ``aligned_site`` as well. The paired cohort gets every label fraction, the others the full one. An arm is silent about records whose input is missing. Blocks of :data:`BLOCK`
+    records are read, predicted and written one after the other, so that memory does not grow with the cohort.
     """
     features = Features(study, cohort)
     rows = np.flatnonzero(features.records["split"] != "train")
     home = cohort == study.protocol.study.paired
     fractions = study.protocol.endpoints.label_fractions if home else (1.0,)
     fitted = [load_arms(study, name) for name in ("phenotypes", "screening")]
-    wide = [part for f in fitted for part in frames(f, features, rows, fractions)]
-    if study.cohort(cohort).lends_training and study.cohort(cohort).role == "external":
-        wide += [part for f in fitted for part in site_heads.frames(study, f, features, rows)]
-    table = tidy(features.records, wide)
-    with atomic_path(study.path("predictions", f"{cohort}.parquet")) as path:
-        table.to_parquet(path, index=False)
-    return table.groupby(["arm", "fraction"], observed=True)["record"].nunique().rename("records").reset_index()
+    lends = study.cohort(cohort).lends_training and study.cohort(cohort).role == "external"
+    own = [(f, head) for f in fitted if lends and (head := site_heads.learn(study, f, features))]
+    counts = []
+    with (
+        atomic_path(study.path("predictions", f"{cohort}.parquet")) as path,
+        pq.ParquetWriter(path, SCHEMA) as writer,
+    ):
+        for some in track(np.split(rows, range(BLOCK, len(rows), BLOCK)), f"predict {cohort}, blocks of {BLOCK} ECGs"):
+            wide = [part for f in fitted for part in frames(f, features, some, fractions)]
+            wide += [site_heads.frame(f, head, features, some) for f, head in own]
+            table = tidy(features.records, wide)
+            table[list(WHO)] = table[list(WHO)].apply(lambda column: column.cat.remove_unused_categories())
+            writer.write_table(pa.Table.from_pandas(table, SCHEMA, preserve_index=False))
+            counts.append(table.groupby(["arm", "fraction"], observed=True, sort=False)["record"].nunique())
+    total = pd.concat(counts).groupby(["arm", "fraction"], observed=True).sum()
+    return total.rename("records").reset_index()
 
 
 def tidy(records: pd.DataFrame, wide: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Wide frames per arm -> one long frame; texts are categories, or eight million strings would fill the memory."""
-    who = records[["record", "person", "split"]].astype("category")
+    who = records[list(WHO)].astype("category")
     return pd.concat([_long(who, part) for part in wide], ignore_index=True).pipe(_as_categories)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from pydantic import Field
@@ -10,6 +11,7 @@ from torch import nn
 
 from cardionets.config import Settings, StudyError
 from cardionets.device import Precision, world
+from cardionets.models.layers import Transformer
 
 
 class TrainSettings(Settings):
@@ -30,6 +32,13 @@ class TrainSettings(Settings):
         default=0, ge=0
     )  # epochs without a better validation loss before stopping; 0 = run to the end
     checkpoint_seconds: float = Field(default=10.0, ge=0)  # least time between two checkpoints
+    recompute: bool = False  # activation checkpointing: a third more work for the activations of one block at a time
+    compile: bool = False  # torch.compile of every transformer block; worth its minute on accelerators
+    fused: bool = True  # the optimiser's step as one kernel
+
+
+SPEED: Final = {"checkpoint_seconds", "accumulate", "recompute", "compile", "fused"}
+"""Settings that change time and memory and results by rounding only: a checkpoint is continued whatever they are."""
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
@@ -48,7 +57,17 @@ def make_optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.Ada
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=settings.fused)
+
+
+def apply_speed(model: nn.Module, settings: TrainSettings) -> None:
+    """Tell every transformer of ``model`` whether to recompute activations, and compile its blocks where asked."""
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            module.recompute = settings.recompute
+            for block in module.blocks:
+                if settings.compile:
+                    block.compile()
 
 
 def share_out(rows: int, settings: TrainSettings, name: str) -> tuple[int, int]:

@@ -8,8 +8,6 @@ and the other arms are untouched, and nothing learnt here leaves the site.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -27,23 +25,28 @@ Rows = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 
-def frames(study: Study, fitted: Fitted, features: Features, rows: Rows) -> Iterator[pd.DataFrame]:
-    """Predictions of ``aligned_site`` for the records at ``rows``, wide in endpoints, as `arms.frames` yields them.
-
-    Nothing is yielded, and a sentence says why, where the site has no training or no validation person.
-    """
+def learn(study: Study, fitted: Fitted, features: Features) -> LinearHead | None:
+    """The correction learnt from the site's training people; None, and a sentence says why, where there are none."""
     people = {split: first_records(features.records, split) for split in ("train", "val")}
     if not all(map(len, people.values())):
         print(f"{ARM}: left out, because there is no {'training' if len(people['val']) else 'validation'} person.")
-        return
-    released = fitted.models[START, 1.0]
-    assert isinstance(released, LinearHead)
-    correction = _correction(study, fitted, features, released, people)
-    start = _start(released, features, rows)
+        return None
+    return _correction(study, fitted, features, _released(fitted), people)
+
+
+def frame(fitted: Fitted, correction: LinearHead, features: Features, rows: Rows) -> pd.DataFrame:
+    """Predictions of ``aligned_site`` for the records at ``rows``, wide in endpoints, as `arms.frames` yields them."""
+    start = _start(_released(fitted), features, rows)
     values = start + predict_head(correction, features.join(ARMS[START].features, rows))
     if fitted.task == "diseases":
         values = 1 / (1 + np.exp(-values))
-    yield pd.DataFrame(values, columns=list(fitted.endpoints), index=rows).assign(arm=ARM, fraction=1.0)
+    return pd.DataFrame(values, columns=list(fitted.endpoints), index=rows).assign(arm=ARM, fraction=1.0)
+
+
+def _released(fitted: Fitted) -> LinearHead:
+    head = fitted.models[START, 1.0]
+    assert isinstance(head, LinearHead)
+    return head
 
 
 def first_records(records: pd.DataFrame, split: str) -> Rows:

@@ -47,8 +47,8 @@ from cardionets.device import (
 )
 from cardionets.files import atomic_path
 from cardionets.progress import clock
+from cardionets.schedule import SPEED, apply_speed, learning_rate, make_optimiser, share_out
 from cardionets.schedule import TrainSettings as TrainSettings
-from cardionets.schedule import learning_rate, make_optimiser, share_out
 
 Batch = dict[str, Tensor]
 CHECKPOINT: Final = "checkpoint.safetensors"
@@ -129,6 +129,7 @@ class _Run:
         self.job, self.model, self.settings = job, job.model, job.settings
         self.device = pick_device()
         self.precision = resolve(self.settings.precision, self.device)
+        apply_speed(self.model, self.settings)
         self.alone = _Objective(self.model.to(self.device), job.loss)
         self.shared = DistributedDataParallel(self.alone) if world() > 1 else None
         self.weights = {k: v for k, v in self.model.state_dict().items() if v.is_floating_point()}
@@ -278,7 +279,7 @@ class _Run:
 
     def _key(self) -> str:
         """What must be equal for a checkpoint to be continued."""
-        budget = self.settings.model_dump(mode="json", exclude={"checkpoint_seconds", "accumulate"})
+        budget = self.settings.model_dump(mode="json", exclude=SPEED)
         shapes = {k: list(v.shape) for k, v in self.weights.items()}
         parts = [budget, self.job.seed, len(self.job.data), self.job.identity, shapes]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
