@@ -108,6 +108,13 @@ def _receive(args: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(args: argparse.Namespace) -> int:
+    from cardionets.plan import run
+
+    print(run(args.preset, args.gpus, args.tflops, args.utilisation))
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their help."""
     top = argparse.ArgumentParser(
@@ -174,6 +181,12 @@ def parser() -> argparse.ArgumentParser:
     receive.add_argument("bundle", nargs="+", help="zip files that sites have sent")
     receive.add_argument("--replace", action="store_true", help="put a bundle in the place of the same site's last one")
     receive.set_defaults(call=_receive)
+    plan = commands.add_parser("plan", help="parameters, memory, FLOPs, hours and storage of a preset, before paying")
+    plan.add_argument("--preset", help="a file of presets/ (default: the one of params.yaml)")
+    plan.add_argument("--gpus", type=int, default=1, help="accelerators that train together (default 1)")
+    plan.add_argument("--tflops", type=float, default=312.0, help="peak of one at bf16, TFLOP/s (default 312, an A100)")
+    plan.add_argument("--utilisation", type=float, default=0.35, help="assumed share of that peak (default 0.35)")
+    plan.set_defaults(call=_plan)
 
     pair = commands.add_parser("pair", help="write the .ipynb of every notebook from its text form, without outputs")
     pair.set_defaults(call=_pair)

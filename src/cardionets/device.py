@@ -112,6 +112,10 @@ class Draw:
         self.device = device
         self._generator = torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
+    def number(self) -> float:
+        """One number uniform on [0, 1), the same in every process."""
+        return float(torch.rand(1, device=self.device, generator=self._generator))
+
     def uniform(self, n: int, *shape: int) -> Tensor:
         """(n, *shape) uniform on [0, 1)."""
         return self._mine(torch.rand(n * world(), *shape, device=self.device, generator=self._generator))

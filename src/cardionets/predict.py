@@ -30,8 +30,9 @@ def predict(study: Study, cohort: str) -> pd.DataFrame:
 
     Phenotypes in their units, diseases as probabilities, for every record that no model was fitted on: validation
     and test people of a cohort that is split, everybody of any other; a cohort that lends training people has the arm
-    ``aligned_site`` as well. The paired cohort gets every label fraction, the others the full one. An arm is silent about records whose input is missing. Blocks of :data:`BLOCK`
-    records are read, predicted and written one after the other, so that memory does not grow with the cohort.
+    ``aligned_site`` as well. The paired cohort gets every label fraction, the others the full one. An arm is silent
+    about records whose input is missing. Blocks of :data:`BLOCK` records are read, predicted and written one after the
+    other, so that memory does not grow with the cohort.
     """
     features = Features(study, cohort)
     rows = np.flatnonzero(features.records["split"] != "train")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Literal
 
 import torch
@@ -246,17 +247,18 @@ def reveal_schedule(tokens: int, iterations: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def mask_ratio(uniform: Tensor, least: float) -> float:
+def mask_ratio(uniform: float, least: float) -> float:
     """A draw from the normal about 1 with SD 0.25, truncated to [least, 1], as published."""
-    low = torch.special.ndtr(torch.tensor((least - 1) / MASK_SD))
-    return float(1 + MASK_SD * torch.special.ndtri(low + uniform.cpu() * (0.5 - low)).clamp(max=0))
+    normal = NormalDist()
+    low = normal.cdf((least - 1) / MASK_SD)
+    return 1 + MASK_SD * min(normal.inv_cdf(low + uniform * (0.5 - low)), 0.0)
 
 
 def mar_loss(model: Mar, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     """Error of the head on hidden tokens; ``batch``: mean and sd (b, n, c) of the tokens, condition (b, m, e)."""
     s, mean = model.settings, batch["mean"]
     x = mean + batch["sd"] * draw.normal(*mean.shape)
-    ratio = mask_ratio(draw.uniform(1), s.min_mask)
+    ratio = mask_ratio(draw.number(), s.min_mask)
     keep = model.tokens - max(1, math.ceil(model.tokens * ratio))
     visible, hidden = keep_visible(draw.uniform(len(x), model.tokens), keep)
     prefix = model.prefix(batch["condition"], draw.uniform(len(x)) < s.drop_condition)
