@@ -16,7 +16,8 @@
 # **Inputs.** `file`, any supported ECG file; else `record`, a record of `store/<cohort>/` (empty: the first test
 # record). The weights of the study.
 #
-# **Outputs.** `page.html`, which works without network and names nobody. Research use only.
+# **Outputs.** `page.html`, which works without network, and `page.pdf`, one A3 sheet with the ECG true to scale. They
+# name nobody. Research use only.
 
 # %% tags=["parameters"]
 cohort = "ukb"
@@ -28,7 +29,8 @@ import html
 
 from IPython.display import display
 
-from cardionets import page, patient
+from cardionets import page, patient, patient_pdf
+from cardionets.patient_drivers import drivers
 from cardionets.patient_page import TITLE, render
 from cardionets.workbook import Workbook
 
@@ -55,7 +57,9 @@ print("refused: " + ", ".join(found.reasons) if found.reasons else "passed every
 # %%
 said = None if found.reasons else patient.answer(study, found)
 drawn = {} if said is None else patient.cines(study, found)
-text = render(study, found, said, drawn)
+why = None if said is None else drivers(study, found)
+text = render(study, found, said, drawn, why)
 page.write(book.out / "page.html", text)
+patient_pdf.write(book.out / "page.pdf", study, found, said, drawn, why)
 frame = f'<iframe title="{TITLE}" srcdoc="{html.escape(text)}" width="100%" height="1400"></iframe>'
 display({"text/html": frame, "text/plain": TITLE}, raw=True)

@@ -71,7 +71,7 @@ def _patient(args: argparse.Namespace) -> int:
 
     start = time.monotonic()
     with beside("cardionets.draw") as models:
-        from cardionets.patient_page import run
+        from cardionets.patient_run import run
 
         return run(args, models, start)
 
@@ -160,6 +160,7 @@ def parser() -> argparse.ArgumentParser:
     patient.add_argument("--height", type=float, help="cm")
     patient.add_argument("--weight", type=float, help="kg")
     patient.add_argument("--out", default="patient.html", help="the page (default patient.html)")
+    patient.add_argument("--pdf", metavar="FILE", help="the same as one A3 sheet to print at 100 %%: ECG true to scale")
     patient.set_defaults(call=_patient)
 
     release = commands.add_parser("release", help="write the folder that sites need: weights, protocol, code, hashes")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cardionets import figures, page, phenotypes
@@ -77,13 +78,6 @@ def section(found: Drivers, estimates: Sequence[Estimate], provenance: Provenanc
         f"(integrated gradients of arm {found.arm}, which reads the ECG alone). It tells what the network looks at, "
         "not what made the heart so."
     )
-    figure = figures.attributed_beat(
-        found.beat,
-        found.stretches[found.endpoints.index(name)],
-        (-BEFORE_S, AFTER_S),
-        f"What moves {item.label}",
-        item.unit,
-    )
     words = (
         f"Median beat, coloured where {item.label} is read: orange raises the estimate, purple lowers it. Shown is the "
         "phenotype that lies farthest from the middle of its reference range."
@@ -97,5 +91,13 @@ def section(found: Drivers, estimates: Sequence[Estimate], provenance: Provenanc
         for n, total, waves, rest in zip(found.endpoints, found.total, found.waves, found.rest)
     ]
     head = ("Phenotype", "From an average ECG", *WAVES, "Rhythm strip beside the beat")
-    picture = page.picture(png_bytes(figure, provenance, dpi=110), ".png", words)
-    return page.section("What in the ECG drove it", page.words(lead), picture, page.table(head, rows, len(head) - 1))
+    shown = page.picture(png_bytes(picture(found, estimates), provenance, dpi=110), ".png", words)
+    return page.section("What in the ECG drove it", page.words(lead), shown, page.table(head, rows, len(head) - 1))
+
+
+def picture(found: Drivers, estimates: Sequence[Estimate]) -> Figure:
+    """The median beat, coloured where the foremost phenotype is read."""
+    name = foremost(found, estimates)
+    item, span = phenotypes.BY_NAME[name], (-BEFORE_S, AFTER_S)
+    pull = found.stretches[found.endpoints.index(name)]
+    return figures.attributed_beat(found.beat, pull, span, f"What moves {item.label}", item.unit)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-import time
-from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 import matplotlib as mpl
@@ -18,11 +14,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cardionets import diseases, figures, page
-from cardionets.config import CohortEcg, Study, check
+from cardionets.config import Study
 from cardionets.figures.base import GREY, METADATA, OKABE_ITO, Provenance, png_bytes, protocol_hash, stamp, styled
 from cardionets.norms import ADULT, LEVEL, SMALLEST
-from cardionets.patient import Answer, Estimate, Person, Recording, Risk, answer, cines, of_file
-from cardionets.patient_drivers import Drivers, drivers, section
+from cardionets.patient import Answer, Estimate, Person, Recording, Risk
+from cardionets.patient_drivers import Drivers, section
 
 TITLE: Final = "One ECG and what the study's models say of the heart"
 USE: Final = "Research use only: not a medical device, not for decisions about a patient."
@@ -59,47 +55,17 @@ def render(
     sections = [top or measured(study, recording)]
     if found is not None:
         sections += [*_phenotypes(study, recording, found), _diseases(study, found)]
-        source = _provenance(study, recording, found.simulated)
+        source = provenance(study, recording, found.simulated)
         sections += [_cines(recording, found, drawn), section(why, found.estimates, source) if why else ""]
         sections += [_reading(found)]
     body = _banner(recording, found) + "\n".join(sections)
     lead = "From a 12-lead ECG to cardiac-MRI phenotypes and disease screening."
-    return page.render(TITLE, lead, body, [], _provenance(study, recording).line(), False)
+    return page.render(TITLE, lead, body, [], provenance(study, recording).line(), False)
 
 
 def measured(study: Study, recording: Recording) -> str:
     """The sections that need no model: the ECG and its gates."""
     return f"{_ecg(study, recording)}\n{_gates(study, recording)}"
-
-
-def make(study: Study, recording: Recording, target: Path, models: Executor) -> Iterator[Path]:
-    """Write the page at once with the numbers, then again with cines and what drove the numbers; yields after each.
-
-    ``models`` runs the networks, so that the page is drawn while they load.
-    """
-    if recording.reasons:
-        yield page.write(target, render(study, recording, None, {}))
-        return
-    said, moving = models.submit(answer, study, recording), models.submit(cines, study, recording)
-    driving = models.submit(drivers, study, recording)
-    top, found = measured(study, recording), said.result()
-    yield page.write(target, render(study, recording, found, {}, None, top))
-    yield page.write(target, render(study, recording, found, moving.result(), driving.result(), top))
-
-
-def run(args: Namespace, models: Executor, start: float) -> int:
-    """The sub-command ``patient``; 1 for an ECG that was refused. Raises StudyError for what the user can mend."""
-    study = Study()
-    leads = tuple(name.strip() for name in args.leads.split(",")) if args.leads else None
-    values = {"unit": args.unit, "rate": args.rate, "leads": leads}
-    declared = check(CohortEcg, {k: v for k, v in values.items() if v is not None}, "patient: --")
-    person = Person(args.age, args.sex, args.height, args.weight)
-    recording = of_file(study, Path(args.file), declared, person)
-    passed = ", ".join(f"{name} {value}" for name, value in _measured(recording).items())
-    print(f"refused: {', '.join(recording.reasons)}" if recording.reasons else f"passed every gate; {passed}")
-    for target in make(study, recording, Path(args.out), models):
-        print(f"{target} written after {time.monotonic() - start:.1f} s; research use only", flush=True)
-    return int(bool(recording.reasons))
 
 
 def _banner(recording: Recording, found: Answer | None) -> str:
@@ -115,7 +81,8 @@ def _banner(recording: Recording, found: Answer | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _provenance(study: Study, recording: Recording, simulated: bool = False) -> Provenance:
+def provenance(study: Study, recording: Recording, simulated: bool = False) -> Provenance:
+    """The line that says what made the page, and nothing of whom."""
     preset, code = study.protocol.preset, protocol_hash(study)
     return Provenance("One recording", None, preset, code, simulated or recording.simulated)
 
@@ -136,12 +103,17 @@ def _ecg(study: Study, recording: Recording) -> str:
         band = f"Filtered to {low:g}–{high:g} Hz, as the models see it." if recording.signal is not None else "As read."
         drawn = figures.ecg(recording.shown, recording.shown_rate, "")
         words = f"12-lead ECG at 25 mm/s and 10 mm/mV. {band}"
-        plot = page.picture(_svg(drawn, _provenance(study, recording)), ".svg", words, ' class="paper"')
-    known = {**recording.what, **_measured(recording), **_who(recording.person)}
-    return page.section("The ECG", plot, page.table(("", ""), known.items()) if known else "")
+        plot = page.picture(_svg(drawn, provenance(study, recording)), ".svg", words, ' class="paper"')
+    return page.section("The ECG", plot, page.table(("", ""), known(recording).items()))
 
 
-def _measured(recording: Recording) -> dict[str, str]:
+def known(recording: Recording) -> dict[str, str]:
+    """What was read and measured, and who the person is, in words."""
+    return {**recording.what, **measured_values(recording), **_who(recording.person)}
+
+
+def measured_values(recording: Recording) -> dict[str, str]:
+    """Heart rate, QRS duration and RMSSD in words, where they could be measured."""
     labels = {
         "rate_bpm": ("Heart rate", "/min"),
         "qrs_ms": ("QRS duration", "ms"),
@@ -161,20 +133,25 @@ def _who(person: Person) -> dict[str, str]:
 
 
 def _gates(study: Study, recording: Recording) -> str:
-    from cardionets.contract import FLAGS, READING
+    from cardionets.contract import FLAGS
 
-    if recording.unread:
-        why = READING.get(recording.reasons[0], "the file could not be understood")
-        line = ("The file can be read", "failed", f"{recording.reasons[0]}: {why.replace('`', '')}")
-        remedy = f"Declare it with {DECLARE[recording.reasons[0]]}." if recording.reasons[0] in DECLARE else ""
-        return page.section(
-            "Quality gates", page.table(("Gate", "Result", "Reason"), [line], bad=(0,)), page.words(remedy)
-        )
-    rows = [("The file can be read", "passed", ""), *checked(study, recording.reasons)]
+    rows = gate_rows(study, recording)
     bad = [i for i, row in enumerate(rows) if row[1] == "failed"]
     seen = [FLAGS.get(f"q_{name}", name.replace("_", " ")) for name in recording.flags]
     noted = f"Noted, without consequence: {', '.join(seen)}." if seen else ""
-    return page.section("Quality gates", page.table(("Gate", "Result", "Reason"), rows, bad=bad), page.words(noted))
+    remedies = [f"Declare it with {DECLARE[r]}." for r in recording.reasons if r in DECLARE]
+    table = page.table(("Gate", "Result", "Reason"), rows, bad=bad)
+    return page.section("Quality gates", table, page.words(" ".join([*remedies, noted])))
+
+
+def gate_rows(study: Study, recording: Recording) -> list[tuple[str, str, str]]:
+    """Gate, result and reason, beginning with whether the file could be read at all."""
+    from cardionets.contract import READING
+
+    if not recording.unread:
+        return [("The file can be read", "passed", ""), *checked(study, recording.reasons)]
+    why = READING.get(recording.reasons[0], "the file could not be understood")
+    return [("The file can be read", "failed", f"{recording.reasons[0]}: {why.replace('`', '')}")]
 
 
 def checked(study: Study, reasons: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -213,27 +190,32 @@ def _span(low: float, high: float, unit: str) -> str:
 def _phenotypes(study: Study, recording: Recording, found: Answer) -> list[str]:
     head = study.protocol.endpoints.headline_phenotypes
     main = [e for name in head for e in found.estimates if e.phenotype.name == name]
-    sees = "the ECG with age, sex, height and weight" if found.arm.endswith("covariates") else "the ECG alone"
-    lead = f"Estimated from {sees} (arm {found.arm}), with {LEVEL:.0%} intervals"
-    lead += f" from {found.interval_people:,} validation people." if found.interval_people else " where known."
     young = recording.person.age is not None and recording.person.age < ADULT
     child = '<p class="refused">The models learnt from adults: for a child the numbers below mean nothing.</p>'
     simulated = recording.simulated or found.simulated
     shown = child if young else ""
     if any(e.reference for e in main):
-        drawn = png_bytes(ruler(main), _provenance(study, recording, simulated))
+        drawn = png_bytes(ruler(main), provenance(study, recording, simulated))
         words = "Estimates with their intervals; the band is the reference range of healthy people."
         shown = page.picture(drawn, ".png", words)
     return [
-        page.section("Phenotypes", page.words(lead), shown, _estimates(main)),
+        page.section("Phenotypes", page.words(sees(found)), shown, page.table(*estimate_rows(main), 3)),
         page.section(
             f"All {len(found.estimates)} phenotypes",
-            f"<details><summary>Show</summary>{_estimates(found.estimates)}</details>",
+            f"<details><summary>Show</summary>{page.table(*estimate_rows(found.estimates), 3)}</details>",
         ),
     ]
 
 
-def _estimates(rows: Sequence[Estimate]) -> str:
+def sees(found: Answer) -> str:
+    """What the estimates were made from, and how many people stand behind their intervals."""
+    seen = "the ECG with age, sex, height and weight" if found.arm.endswith("covariates") else "the ECG alone"
+    lead = f"Estimated from {seen} (arm {found.arm}), with {LEVEL:.0%} intervals"
+    return lead + (f" from {found.interval_people:,} validation people." if found.interval_people else " where known.")
+
+
+def estimate_rows(rows: Sequence[Estimate]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and lines of the table of phenotypes."""
     head = ("Phenotype", "Place", "Reference group", "Estimate", f"{LEVEL:.0%} interval", "Reference range")
     lines = []
     for e in rows:
@@ -241,7 +223,7 @@ def _estimates(rows: Sequence[Estimate]) -> str:
         group = f"{r.group}, n = {r.n:,}" if r else "none"
         values = (_number(e.value, unit), _span(e.lower, e.upper, unit), _span(r.lower, r.upper, unit) if r else "–")
         lines.append((e.phenotype.title, e.position, group, *values))
-    return page.table(head, lines, 3)
+    return head, lines
 
 
 @styled
@@ -269,13 +251,17 @@ def _diseases(study: Study, found: Answer) -> str:
         f"Probabilities of arm {found.disease_arm}, for people among whom each disease is as common as at development. "
     )
     lead += f"The threshold reaches a specificity of {specific} on validation people."
-    head = ("Disease", "Against the threshold", "Probability", "Threshold", "At development", "People")
     silent = [d for d in study.protocol.endpoints.diseases if d not in {r.disease for r in found.risks}]
     missing = ", ".join(diseases.BY_NAME[name].label for name in silent)
     left = f"Not predicted, for want of cases at development: {missing}." if missing else ""
-    return page.section(
-        "Diseases", page.words(lead), page.table(head, [_risk(r) for r in found.risks], 4), page.words(left)
-    )
+    table = page.table(*risk_rows(found.risks), 4)
+    return page.section("Diseases", page.words(lead), table, page.words(left))
+
+
+def risk_rows(risks: Sequence[Risk]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and lines of the table of diseases."""
+    head = ("Disease", "Against the threshold", "Probability", "Threshold", "At development", "People")
+    return head, [_risk(r) for r in risks]
 
 
 def _percent(value: float) -> str:

@@ -35,12 +35,28 @@ def ecg(signal: NDArray[np.floating], rate_hz: float, title: str = "", rhythm: s
 
     Leads in the order I, II, III, aVR, aVL, aVF, V1-V6; up to 10 s are shown.
     """
-    seconds = min(10.0, signal.shape[1] / rate_hz)
-    width, height = seconds * MM_PER_S + 2 * PAD_MM, (ROWS + 1) * ROW_MM + PAD_MM
-    width, height = 5 * np.ceil(width / 5), 5 * np.ceil(height / 5)
+    width, height = paper_mm(signal, rate_hz)
     figure = plt.figure(figsize=(width / INCH, (height + 14) / INCH), layout="none")
     share = height / (height + 14)
-    axes = figure.add_axes((0, 5 / (height + 14), 1, share))
+    draw_ecg(figure.add_axes((0, 5 / (height + 14), 1, share)), signal, rate_hz, rhythm)
+    figure.text(0.01, 0.985, title, fontsize=9, weight="bold", va="top")
+    figure.text(0.99, 0.985, "25 mm/s   10 mm/mV", fontsize=7, va="top", ha="right")
+    return figure
+
+
+def paper_mm(signal: NDArray[np.floating], rate_hz: float) -> tuple[float, float]:
+    """Width and height of the paper that an ECG (12, T) needs, in millimetres."""
+    width, height = _seconds(signal, rate_hz) * MM_PER_S + 2 * PAD_MM, (ROWS + 1) * ROW_MM + PAD_MM
+    return float(5 * np.ceil(width / 5)), float(5 * np.ceil(height / 5))
+
+
+def _seconds(signal: NDArray[np.floating], rate_hz: float) -> float:
+    return min(10.0, signal.shape[1] / rate_hz)
+
+
+def draw_ecg(axes: Axes, signal: NDArray[np.floating], rate_hz: float, rhythm: str = "II") -> None:
+    """Draw an ECG (12, T) in uV on axes that measure :func:`paper_mm` on the page; one unit is one millimetre."""
+    seconds, (width, height) = _seconds(signal, rate_hz), paper_mm(signal, rate_hz)
     _paper(axes, width, height)
     millivolts = np.asarray(signal, dtype=float) / 1000
     for row in range(ROWS):
@@ -53,9 +69,6 @@ def ecg(signal: NDArray[np.floating], rate_hz: float, title: str = "", rhythm: s
     base = height - (ROWS + 0.55) * ROW_MM
     _pulse(axes, base)
     _strip(axes, millivolts[NAMES.index(rhythm)], rate_hz, (0, seconds), base, rhythm)
-    figure.text(0.01, 0.985, title, fontsize=9, weight="bold", va="top")
-    figure.text(0.99, 0.985, "25 mm/s   10 mm/mV", fontsize=7, va="top", ha="right")
-    return figure
 
 
 def _strip(
