@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cardionets import arms, norms, operating, patient, patient_page, phenotypes, predict, prepare, represent
+from cardionets import (
+    arms,
+    figures,
+    norms,
+    operating,
+    patient,
+    patient_drivers,
+    patient_page,
+    patient_pdf,
+    phenotypes,
+    predict,
+    prepare,
+    represent,
+)
 from cardionets.__main__ import main
 from cardionets.config import CohortEcg, Study, StudyError
 from cardionets.ecg import LEADS
@@ -200,7 +215,8 @@ def test_page_says_what_it_must_and_names_nobody(
     out = tmp_path / "page.html"
     assert command(file, out, "--age", "61", "--sex", "F", "--height", "165", "--weight", "70") == 0
     text = out.read_text()
-    for words in ("Research use only", "SIMULATED", "25 mm/s and 10 mm/mV", "aligned_covariates", "61 years, female"):
+    needed = ("Research use only", "SIMULATED", "25 mm/s and 10 mm/mV", "aligned_covariates", "61 years, female")
+    for words in (*needed, "What in the ECG drove it"):
         assert words in text
     assert "No cine is drawn here" in text
     assert len(re.findall("<td>passed</td>", text)) == 1 + len(patient_page.GATES)
@@ -209,6 +225,72 @@ def test_page_says_what_it_must_and_names_nobody(
     assert [word for word in private if word in text] == []
     assert not re.search(r"(src|href)=.?(https?:|//)", text)
     assert "passed every gate" in capsys.readouterr().out
+
+
+def test_sheet_is_one_a3_page_that_names_nobody(
+    study: Study, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(study.root)
+    assert command(file, tmp_path / "page.html", "--pdf", str(tmp_path / "page.txt")) == 2
+    assert "--pdf" in capsys.readouterr().err
+    assert command(file, tmp_path / "page.html", "--pdf", str(tmp_path / "page.pdf")) == 0
+    sheet = (tmp_path / "page.pdf").read_bytes()
+    assert len(re.findall(rb"/Type /Page\b", sheet)) == 1
+    box = [float(v) for v in re.findall(rb"/MediaBox \[ ([\d. ]+) \]", sheet)[0].split()]
+    assert box == pytest.approx([0, 0, 297 / 25.4 * 72, 420 / 25.4 * 72], abs=0.01)
+    assert not [word for word in (NAME, "1953", str(file.parent)) if word.encode() in sheet]
+
+
+def test_ecg_is_drawn_at_25_mm_per_second_and_10_mm_per_millivolt(study: Study, file: Path) -> None:
+    step = np.zeros((12, 5000), np.float32)
+    step[:, 500:] = 1000  # 1 mV after 1 s
+    found = patient.of_file(study, file, DECLARED)
+    found.shown, found.shown_rate = step, 500.0
+    for figure in (figures.ecg(step, 500.0), patient_pdf.sheet(study, found, None, {}, None)):
+        axes = figure.axes[0]
+        inches = axes.get_position().size * figure.get_size_inches()
+        assert inches * 25.4 == pytest.approx([np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())])  # 1 unit = 1 mm
+        rhythm = max(axes.lines, key=lambda line: len(line.get_xdata()))
+        x, y = np.asarray(rhythm.get_xdata()), np.asarray(rhythm.get_ydata())
+        assert np.ptp(y) == pytest.approx(10)
+        assert x[np.argmax(y > y[0])] - x[0] == pytest.approx(25)
+        assert np.ptp(x) == pytest.approx(10 * 25, rel=1e-3)
+
+
+def test_what_drove_it_adds_up_and_shows_the_most_remarkable(study: Study) -> None:
+    found = patient.of_record(study, "ukb")
+    said, why = patient.answer(study, found), patient_drivers.drivers(study, found)
+    np.testing.assert_allclose(why.waves.sum(1), 1, rtol=1e-5)
+    alone = stored(study, "aligned_teacher").set_index(["record", "endpoint"])["value"]
+    assert set(why.endpoints) <= set(alone.index.get_level_values("endpoint"))
+    assert why.stretches.shape[:2] == (len(why.endpoints), 12)
+    edge = norms.Range(0.0, 1.0, 60, "men")
+    item = {name: phenotypes.BY_NAME[name] for name in why.endpoints}
+    values = {name: 0.5 + 0.1 * i for i, name in enumerate(why.endpoints)}
+    made = [patient.Estimate(item[name], value, value, value, edge) for name, value in values.items()]
+    assert patient_drivers.foremost(why, made) == why.endpoints[-1]
+    text = patient_page.render(study, found, said, {}, why)
+    assert "What in the ECG drove it" in text and "QRS" in text
+
+
+def test_networks_run_in_a_process_of_their_own(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom cardionets.beside import beside\n"
+        "if __name__ == '__main__':\n"
+        "    with beside('math') as pool: print(pool.submit(os.getpid).result(), os.getpid())\n"
+        "    assert 'torch' not in sys.modules\n"
+    )
+    (tmp_path / "try.py").write_text(code)
+    done = subprocess.run([sys.executable, str(tmp_path / "try.py")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    there, here = done.stdout.split()
+    assert there != here
+
+
+def test_reading_and_drawing_load_no_network() -> None:
+    code = "import sys, cardionets.patient_run; print([m for m in ('torch', 'sklearn', 'nibabel') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_store_page_names_no_record(study: Study) -> None:
