@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,13 @@ def baselines(paths: list[Path], cohort: Cohort, study: Study) -> None:
     ours = milliseconds(lambda r: ecg.harmonise(r.signal, r.rate, study.grid, study.protocol.ecg), records)
     rivals = {"asymmetric least squares": asymmetric_least_squares, "seasonal decomposition": seasonal_trend}
     for name, remove in rivals.items():
-        spent = milliseconds(lambda r: [remove(lead, r.rate) for lead in r.signal], records[:2])
+        spent = milliseconds(partial(_each_lead, remove), records[:2])
         print(f"{'  ' + name:<40}{spent:9.3f}   {spent / ours:.0f} times ours", flush=True)
+
+
+def _each_lead(remove: Callable[[Any, float], Any], record: Any) -> None:
+    for lead in record.signal:
+        remove(lead, record.rate)
 
 
 def asymmetric_least_squares(lead: Any, rate: float, stiff: float = 1e7, share: float = 0.01) -> Any:
@@ -105,7 +111,7 @@ def asymmetric_least_squares(lead: Any, rate: float, stiff: float = 1e7, share: 
 
 def seasonal_trend(lead: Any, rate: float) -> Any:
     """(T,) without the trend of a classical additive decomposition whose season is one second."""
-    return lead - seasonal_decompose(lead, period=round(rate), extrapolate_trend="freq").trend
+    return lead - seasonal_decompose(lead, period=round(rate)).trend
 
 
 def images(kind: str, paths: list[tuple[Path, str]], study: Study) -> None:

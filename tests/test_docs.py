@@ -19,7 +19,7 @@ import yaml
 from cardionets import assemble, cohorts, contract, diseases, gates
 from cardionets.cohorts import labels, nifti_cine, recording, xml_ecg
 from cardionets.cohorts.ecg_files import READERS, read_ecg
-from cardionets.config import Cohort, CohortEcg, Study, check
+from cardionets.config import Cohort, CohortEcg, Study, StudyError, check
 from cardionets.ecg import LEADS, EcgRecord, RecordError, lead_name
 from tests.conftest import ROOT
 
@@ -132,6 +132,15 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_every_source_has_its_page() -> None:
     listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "cohorts" / "README.md").read_text()))
     assert listed == {path.name for path in PAGES} - {"README.md"}
+
+
+@pytest.mark.parametrize("layout", ["acdc", "mnms"])
+def test_a_source_without_ecg_is_no_layout_and_the_page_says_so(layout: str) -> None:
+    values = {"label": "x", "path": "x", "depends": "x", "layout": layout, "role": "external"}
+    with pytest.raises(StudyError, match=r"cohorts\.yaml: layout: .*ukb.*mimic.*manifest.*wfdb"):
+        check(Cohort, values, "cohorts.yaml")
+    page = (ROOT / "docs" / "cohorts" / f"{layout}.md").read_text()
+    assert "There is no ECG" in page and "cannot be a cohort" in page
 
 
 def test_acdc_labels_of_the_page() -> None:
