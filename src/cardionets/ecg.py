@@ -217,7 +217,8 @@ def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
     if rate == target:
         return signal
     middle = signal.mean(axis=-1, keepdims=True)
-    return _signal(*_spectrum(signal - middle, rate, target)) + middle
+    y: NDArray[Any] = _signal(*_spectrum(signal - middle, rate, target)) + middle
+    return y
 
 
 NOTCH_ABOVE_UV = 10.0
