@@ -15,13 +15,14 @@
 #
 # **Inputs.** `store/<cohort>/`, the weights.
 #
-# **Outputs.** `predictions/<cohort>.parquet`: record x arm x label fraction x endpoint. Patient-level: it stays here.
+# **Outputs.** `predictions/<cohort>.parquet`: record x arm x label fraction x endpoint; `<cohort>_novelty.parquet`: how
+# strange each recording is to the model. Patient-level: both stay here.
 
 # %% tags=["parameters"]
 cohort = "ukb"
 
 # %%
-from cardionets import predict
+from cardionets import novelty, predict
 from cardionets.workbook import Workbook
 
 book = Workbook("predict", cohort)
@@ -34,3 +35,9 @@ counts = predict.predict(book.study, cohort)
 
 # %%
 book.table(counts, "predictions", "Recordings predicted per arm and fraction of labels", rows=80)
+
+# %% [markdown]
+# A recording beyond the threshold is unlike those the model has learnt from; at home 5 % are.
+
+# %%
+book.table(novelty.score(book.study, cohort), "novelty", "Novelty of the recordings: 1 is usual")

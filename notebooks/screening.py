@@ -17,13 +17,13 @@
 # validation people.
 #
 # **Outputs.** `weights/screening/`: one head per arm and disease; `weights/*.csv`: thresholds, conformal widths,
-# reference ranges, prevalence.
+# reference ranges, prevalence; `weights/novelty/`: which ECGs are familiar.
 
 # %% tags=["parameters"]
 force = False
 
 # %%
-from cardionets import arms, norms, operating
+from cardionets import arms, norms, novelty, operating
 from cardionets.workbook import Workbook
 
 book = Workbook("screening")
@@ -47,3 +47,10 @@ book.table(operating.choose(book.study), "thresholds", "Thresholds, carried to e
 
 # %%
 norms.write(book.study)
+
+# %% [markdown]
+# How far an embedding may lie from those of training people before the record counts as new: 5 % of validation people
+# lie beyond the threshold.
+
+# %%
+book.table(novelty.fit(book.study), "novelty", "Validation people beyond the novelty threshold")

@@ -25,7 +25,7 @@ arm = "aligned_teacher"
 import pandas as pd
 
 from cardionets import figures, operating
-from cardionets.evaluate import added, metrics, recalibration
+from cardionets.evaluate import added, metrics, recalibration, trust
 from cardionets.workbook import Workbook
 
 book = Workbook("validate", cohort)
@@ -46,7 +46,10 @@ found = metrics.evaluate(
     reference="covariates",
 )
 updated = recalibration.evaluate(predictions, records, book.study, cohort)
-found = pd.concat([found, updated], ignore_index=True)
+widths = pd.read_csv(book.study.path("weights", "conformal.csv"))
+novelty = pd.read_parquet(book.study.path("predictions", f"{cohort}_novelty.parquet"))
+trusted = trust.trust(predictions, records, widths, novelty, cohort=cohort, seed=book.study.protocol.seed)
+found = pd.concat([found, updated, trusted], ignore_index=True)
 book.results(found, "metrics")
 tested = records[records["split"] == "test"]
 n = tested["person"].nunique()
@@ -71,6 +74,17 @@ if found["metric"].eq("mean_r2").any():
 # %%
 headline = book.study.protocol.endpoints.headline_phenotypes
 book.table(added.added_value(predictions, records, arm, headline), "added", f"What {arm} adds to covariates")
+
+# %% [markdown]
+# ## Trust
+# How many phenotypes lie inside their 90 % interval, whose width was chosen at home; how many recordings are unlike
+# those the model has seen; and whether errors grow with novelty (rank correlation).
+
+# %%
+brief = trusted[trusted["endpoint"].isin([trust.ALL, *headline])].drop(
+    columns=["cohort", "split", "fraction", "events"]
+)
+book.table(brief, "trust", "Coverage of 90 % intervals, novel recordings, and error against novelty", rows=40)
 
 # %% [markdown]
 # ## Diseases
