@@ -79,3 +79,24 @@ def test_shapes_that_do_not_fit() -> None:
         images.psnr(np.zeros((4, 4)), np.zeros((4, 5)))
     with pytest.raises(StudyError, match="too few"):
         images.ssim(np.zeros((8, 8)), np.zeros((8, 8)))
+
+
+def test_a_cycle_that_does_not_close_is_seen() -> None:
+    phase = np.arange(16) / 16 * 2 * np.pi
+    closed = (128 + 50 * np.cos(phase))[:, None, None] * np.ones((16, 16, 16))
+    drifting = closed + 10 * np.arange(16)[:, None, None]
+    assert images.cycle_closing(closed) < 1 < 5 < images.cycle_closing(drifting)
+    assert np.isnan(images.cycle_closing(np.ones((4, 16, 16))))
+
+
+def test_doubt_that_knows_the_error_and_doubt_that_does_not() -> None:
+    rng, k = np.random.default_rng(4), 8
+    sd = rng.uniform(2, 20, (3, 1, 40, 40)) * np.ones((3, 5, 1, 1))
+    truth = 120 + sd * rng.normal(size=sd.shape)
+    drawn = 120 + sd * rng.normal(size=(k, *sd.shape))
+    r, ratio = images.spread_and_error(truth, drawn.mean(0), drawn.std(0), k)
+    assert (r > 0.25).all() and ratio == pytest.approx(np.ones(3), abs=0.05)
+    blind, _ = images.spread_and_error(truth, drawn.mean(0), rng.permuted(drawn.std(0), axis=-1), k)
+    assert (blind < 0.1).all()
+    _, overconfident = images.spread_and_error(truth, drawn.mean(0), drawn.std(0) / 3, k)
+    assert overconfident == pytest.approx(3 * ratio)

@@ -38,12 +38,12 @@ def awake(model: Mar) -> Mar:
     return model
 
 
-def starts(n: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def starts(n: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     condition = torch.randn(n, *PREFIX, generator=generator)
-    noise = torch.randn(n, TOKENS, CHANNELS, generator=generator)
+    guess, noise = torch.randn(2, n, TOKENS, CHANNELS, generator=generator)
     order = torch.stack([torch.randperm(TOKENS, generator=generator) for _ in range(n)])
-    return condition, noise, order
+    return condition, guess, noise, order
 
 
 @given(st.integers(1, 300), st.integers(1, 400))
@@ -75,36 +75,37 @@ def test_mask_ratios_follow_the_truncated_normal() -> None:
 
 def test_hidden_tokens_are_not_seen() -> None:
     model = build()
-    condition, x, order = starts(3)
+    condition, guess, x, order = starts(3)
     visible, changed = order[:, :3], x.clone()
     hidden = order[:, 3:, None].expand(-1, -1, CHANNELS)
     changed.scatter_(1, hidden, 100.0)
-    prefix = model.prefix(condition)
-    first, second = model.predict(x, visible, prefix), model.predict(changed, visible, prefix)
+    known = model.known(condition, guess)
+    first, second = model.predict(x, visible, known), model.predict(changed, visible, known)
     assert torch.equal(first, second) and first.shape == (3, TOKENS, 32)
     shown = x.scatter(1, visible[..., None].expand(-1, -1, CHANNELS), 100.0)
-    assert not torch.allclose(model.predict(shown, visible, prefix), first)
+    assert not torch.allclose(model.predict(shown, visible, known), first)
 
 
 @pytest.mark.parametrize("head", ["flow", "diffusion"])
 def test_a_sample_does_not_depend_on_its_batch(head: str) -> None:
     model = awake(build(head=head))
-    condition, noise, order = starts(5)
-    together = model.sample(condition, noise, order)
-    alone = torch.cat([model.sample(*(x[i : i + 1] for x in (condition, noise, order))) for i in range(5)])
+    condition, guess, noise, order = starts(5)
+    together = model.sample(condition, guess, noise, order)
+    alone = torch.cat([model.sample(*(x[i : i + 1] for x in (condition, guess, noise, order))) for i in range(5)])
     assert torch.allclose(together, alone, atol=1e-3)  # the diffusion head's first step multiplies rounding by 100
-    assert torch.equal(together, model.sample(condition, noise, order))
+    assert torch.equal(together, model.sample(condition, guess, noise, order))
 
 
 def test_guidance_leaves_the_model_alone_at_one_and_acts_above() -> None:
     model = awake(build())
-    condition, noise, order = starts(2)
+    condition, guess, noise, order = starts(2)
     guided = {
-        g: model.sample(condition, noise, order, SampleSettings(iterations=3, steps=4, guidance=g)) for g in (0, 1, 2)
+        g: model.sample(condition, guess, noise, order, SampleSettings(iterations=3, steps=4, guidance=g))
+        for g in (0, 1, 2)
     }
-    plain = model.sample(condition, noise, order, SampleSettings(iterations=3, steps=4))
+    plain = model.sample(condition, guess, noise, order, SampleSettings(iterations=3, steps=4))
     assert torch.equal(guided[1], plain) and not torch.allclose(guided[2], plain, atol=1e-3)
-    other = model.sample(condition + 1, noise, order, SampleSettings(iterations=3, steps=4, guidance=0))
+    other = model.sample(condition + 1, guess + 1, noise, order, SampleSettings(iterations=3, steps=4, guidance=0))
     assert torch.allclose(guided[0], other, atol=1e-5), "without the ECG, the ECG does not matter"
 
 
@@ -126,12 +127,12 @@ def toy(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("head", "least"), [("flow", 0.6), ("diffusion", 0.45)])
 def test_what_it_draws_follows_the_condition(head: str, least: float, tmp_path: Path) -> None:
     x, condition = toy(768, 0)
-    table = Table(mean=column(x), sd=column(np.zeros_like(x)), condition=column(condition))
+    table = Table(mean=column(x), sd=column(np.zeros_like(x)), condition=column(condition), guess=column(x * 0))
     model = build(head=head, sample={"iterations": 4, "steps": 6 if head == "flow" else 20})
     fit(model, table, mar_loss, model.settings.train, name="mar", folder=tmp_path, seed=1)
     truth, unseen = toy(200, 5)
-    _, noise, order = starts(200)
-    made = model.sample(torch.from_numpy(unseen), noise, order).numpy()
+    _, guess, noise, order = starts(200)
+    made = model.sample(torch.from_numpy(unseen), guess * 0, noise, order).numpy()
     r = [np.corrcoef(made[:, i, c], truth[:, i, c])[0, 1] for i in range(TOKENS) for c in range(CHANNELS)]
     shuffled = [np.corrcoef(made[:, i, 0], np.roll(truth[:, i, 0], 1))[0, 1] for i in range(TOKENS)]
     assert np.mean(r) > least and abs(np.mean(shuffled)) < 0.15
@@ -145,6 +146,7 @@ def test_the_loss_reaches_every_weight() -> None:
         "mean": torch.from_numpy(x),
         "sd": torch.full((64, TOKENS, CHANNELS), 0.1),
         "condition": torch.from_numpy(condition),
+        "guess": torch.from_numpy(x),
     }
     mar_loss(model, batch, Draw(torch.device("cpu"), 3))["loss"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())

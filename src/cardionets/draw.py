@@ -109,7 +109,7 @@ class Artist:
 def sample_tokens(model: Generator, ecg: Tensor, noise: Tensor, order: Tensor, how: SampleSettings) -> Tensor:
     """Packed cine tokens (b, n, c) from ECG tokens (b, m, e)."""
     device = pick_device()
-    return model.mar.sample(model.condition(ecg.to(device)), noise.to(device), order.to(device), how)
+    return model.sample(ecg.to(device), noise.to(device), order.to(device), how)
 
 
 def decode(tokenizer: Tokenizer, model: Generator, tokens: Tensor) -> dict[str, Tensor]:

@@ -34,8 +34,9 @@ from cardionets.generator import (
 )
 from cardionets.measure import measure_two_views
 from cardionets.models.cmr_mae import VIEWS
-from cardionets.models.heads import HeadSettings, fit_ridge
+from cardionets.models.heads import Basis, HeadSettings, fit_ridge, left_out
 from cardionets.models.mar import MarSettings, mar_loss
+from cardionets.models.pose import placed, placed_masks
 from cardionets.models.segment import MEASURED, Segmenter, SegmentSettings, dice, segment_loss
 from cardionets.models.tokenizer import Patch, Tokenizer, tokenizer_loss
 from cardionets.represent import origin
@@ -52,16 +53,25 @@ def train_tokenizer(study: Study, force: bool = False) -> pd.DataFrame:
     """Train the tokenizer on the cines of training people; returns the learning curve."""
     settings, store = tokenizer_settings(study), open_store(study, study.protocol.study.paired)
     pairs = {s: pairs_of(store, s) for s in ("train", "val")}
-    part = {s: data.Table(**data.cine_columns(store, records)) for s, records in pairs.items()}
     torch.manual_seed(study.protocol.seed)
-    model = Tokenizer(settings)
-    sample = part["train"].take(_some(len(part["train"]), study.protocol.seed))
-    model.learn(sample)
+    model = Tokenizer(settings).to(pick_device())
+    sample = _learn(model, store, pairs["train"].iloc[_some(len(pairs["train"]), study.protocol.seed)])
+    part = {s: cine_table(model, store, records) for s, records in pairs.items()}
     about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
     history = _fit(study, "tokenizer", model, part, tokenizer_loss, settings.train, about, force)
-    model.set_scale({view: cine.to(pick_device()) for view, cine in sample.items()})
-    _save(study, "tokenizer", settings, model, history, about, reconstruction_quality(model, store, pairs["val"]))
+    model.set_scale(sample)
+    _save(study, "tokenizer", settings, model, history, about, reconstruction_quality(model, part["val"]))
     return history.curve()
+
+
+def _learn(model: Tokenizer, store: Store, records: pd.DataFrame) -> dict[str, Tensor]:
+    """Fit what is closed-form, pose and principal components, on these people; returns their cines, placed."""
+    table = data.Table(**data.cine_columns(store, records))
+    cines = {view: cine.to(pick_device()) for view, cine in table.take(np.arange(len(table))).items()}
+    model.pose.learn(cines)
+    sample = placed(cines, model.pose.find(cines))
+    model.learn(sample)
+    return sample
 
 
 def train_segmenter(study: Study, force: bool = False) -> pd.DataFrame:
@@ -78,7 +88,9 @@ def train_segmenter(study: Study, force: bool = False) -> pd.DataFrame:
     about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
     about |= made_with(study, ("tokenizer",))
     history = _fit(study, "segmenter", model, part, segment_loss, settings.train, about, force)
-    fit_line(model, tokenizer, store, pairs_of(store, "val"))
+    records = pairs_of(store, "val")
+    made = rebuild(tokenizer, cine_table(tokenizer, store, records))
+    fit_line(model, made, records, store.grid.spacing_mm)
     _save(study, "segmenter", settings, model, history, about, _overlap(model, part["val"]))
     return history.curve()
 
@@ -91,9 +103,10 @@ def train_generator(study: Study, force: bool = False) -> pd.DataFrame:
     model = Generator(settings, sizes(study), (study.grid.frames, study.grid.size, study.grid.size))
     pairs = {s: pairs_of(store, s) for s in ("train", "val")}
     ecg = {s: reader.read(store, records["row"].to_numpy(np.int64)) for s, records in pairs.items()}
-    tokens = {s: encode(tokenizer, store, records, settings.patch) for s, records in pairs.items()}
-    _compare(model, store, pairs["train"], ecg, tokens)
-    part = {s: _token_table(model, ecg[s][0], tokens[s]) for s in pairs}
+    cines = {s: cine_table(tokenizer, store, records) for s, records in pairs.items()}
+    tokens = {s: encode(tokenizer, table, settings.patch) for s, table in cines.items()}
+    guesses = _compare(model, cines["train"], ecg, tokens)
+    part = {s: _token_table(model, ecg[s][0], tokens[s], guesses[s]) for s in pairs}
     about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
     about |= made_with(study, ("tokenizer", "align"))
     history = _fit(study, "generator", model.mar, part, mar_loss, settings.train, about, force)
@@ -171,38 +184,53 @@ def blocks(count: int) -> Iterator[NDArray[np.int64]]:
         yield np.arange(start, min(start + BLOCK, count))
 
 
-def batches(store: Store, records: pd.DataFrame) -> Iterator[dict[str, Tensor]]:
-    """Cines of both views, uint8 (b, frame, H, W), of records that have them, on the device, block by block."""
-    table = data.Table(**data.cine_columns(store, records))
+def cine_table(tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> data.Table:
+    """Cines of both views of records that have them, and the pose (n, view, 3) that makes them canonical."""
+    columns = data.cine_columns(store, records)
+    raw, device = data.Table(**columns), pick_device()
+    found = [tokenizer.pose.find({v: cine.to(device) for v, cine in raw.take(r).items()}) for r in blocks(len(raw))]
+    return data.Table(**columns, pose=data.column(torch.cat(found).cpu().numpy()))
+
+
+def batches(table: data.Table) -> Iterator[dict[str, Tensor]]:
+    """Canonical cines of both views, uint8 (b, frame, H, W), on the device, block by block."""
     for rows in blocks(len(table)):
-        yield {view: cine.to(pick_device()) for view, cine in table.take(rows).items()}
+        batch = {name: value.to(pick_device()) for name, value in table.take(rows).items()}
+        yield placed(batch, batch["pose"])
 
 
-def encode(tokenizer: Tokenizer, store: Store, records: pd.DataFrame, patch: Patch) -> tuple[Floats, Floats]:
+def canonical(table: data.Table) -> dict[str, NDArray[np.uint8]]:
+    """All cines of a table in canonical pose, (n, frame, H, W) per view."""
+    parts = list(batches(table))
+    return {view: torch.cat([p[view] for p in parts]).cpu().numpy() for view in VIEWS}
+
+
+def encode(tokenizer: Tokenizer, table: data.Table, patch: Patch) -> tuple[Floats, Floats]:
     """Standardised mean and SD of the packed tokens of both views, each (n, token, values)."""
-    parts = [tokenizer.posterior(batch) for batch in batches(store, records)]
+    parts = [tokenizer.posterior(batch) for batch in batches(table)]
     mean, sd = (tokenizer.pack(torch.cat(p).float(), patch).cpu().numpy() for p in zip(*parts))
     return mean, sd
 
 
-def rebuild(tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
+def rebuild(tokenizer: Tokenizer, table: data.Table) -> dict[str, NDArray[np.uint8]]:
     """What the tokenizer makes of the cines of both views: the best that any generator of its tokens can do."""
-    parts = [tokenizer.decode(tokenizer.posterior(batch)[0]) for batch in batches(store, records)]
+    parts = [tokenizer.decode(tokenizer.posterior(batch)[0]) for batch in batches(table)]
     return {view: torch.cat([p[view] for p in parts]).cpu().numpy() for view in VIEWS}
 
 
-def reconstruction_quality(tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> dict[str, float]:
+def reconstruction_quality(tokenizer: Tokenizer, table: data.Table) -> dict[str, float]:
     """Mean PSNR (dB) of the cines of validation people after the tokenizer, per view."""
-    made, rows = rebuild(tokenizer, store, records), data.cine_columns(store, records)
-    real = {view: rows[view].take(np.arange(len(records))) for view in VIEWS}
+    made, real = rebuild(tokenizer, table), canonical(table)
     return {f"val_psnr_{view}": float(psnr(real[view], made[view]).mean()) for view in VIEWS}
 
 
 def _mask_table(tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> data.Table:
-    cines, made = data.cine_columns(store, records), rebuild(tokenizer, store, records)
-    arrays = {"sax": store.sax_mask, "4ch": store.lax_mask}
-    drawn = {f"mask_{v}": data.column(arrays[v], records[MASKS[v]].to_numpy(np.int64)) for v in VIEWS}
-    return data.Table(**cines, **drawn, **{f"made_{view}": data.column(cine) for view, cine in made.items()})
+    table, arrays = cine_table(tokenizer, store, records), {"sax": store.sax_mask, "4ch": store.lax_mask}
+    drawn = {v: torch.from_numpy(arrays[v][records[MASKS[v]].to_numpy(np.int64)]) for v in VIEWS}
+    masks = placed_masks(drawn, torch.from_numpy(table.columns["pose"].take(np.arange(len(table)))))
+    columns = canonical(table) | {f"made_{view}": cine for view, cine in rebuild(tokenizer, table).items()}
+    columns |= {f"mask_{view}": mask.numpy() for view, mask in masks.items()}
+    return data.Table(**{name: data.column(value) for name, value in columns.items()})
 
 
 def segment_all(model: Segmenter, cines: Cines) -> dict[str, NDArray[np.uint8]]:
@@ -226,9 +254,9 @@ def measure(model: Segmenter, cines: Cines, spacing_mm: float, calibrated: bool 
     return found * slope + intercept
 
 
-def fit_line(model: Segmenter, tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> None:
+def fit_line(model: Segmenter, made: Cines, records: pd.DataFrame, spacing_mm: float) -> None:
     """Set slope and intercept from what is measured on these people's reconstructions to their phenotypes."""
-    found = measure(model, rebuild(tokenizer, store, records), store.grid.spacing_mm, calibrated=False)
+    found = measure(model, made, spacing_mm, calibrated=False)
     for i, name in enumerate(MEASURED):
         x, y = found[name].to_numpy(), records[name].to_numpy(np.float64)
         known = np.isfinite(x) & np.isfinite(y)
@@ -247,26 +275,45 @@ def _overlap(model: Segmenter, part: data.Table) -> dict[str, float]:
 
 def _compare(
     model: Generator,
-    store: Store,
-    pairs: pd.DataFrame,
+    cines: data.Table,
     ecg: Mapping[str, tuple[Floats, Floats]],
     tokens: Mapping[str, tuple[Floats, Floats]],
-) -> None:
-    """Fill in what is learnt in closed form: scale of the ECG tokens, ridge to the cine tokens, mean training cine."""
+) -> dict[str, Floats]:
+    """Fill in what is learnt in closed form: scale of the ECG tokens, ridge to the cine tokens, mean training cine.
+
+    Returns the ridge's guesses (n, token, values) per split; those of training people are made without them.
+    """
     for name, value in zip(("centre", "scale"), spread_of(ecg["train"][0])):
         model.get_buffer(name).copy_(torch.from_numpy(value))
-    (y, y_val), names = (tokens[s][0].reshape(len(tokens[s][0]), -1) for s in ("train", "val")), "token"
-    labels = tuple(f"{names} {i}" for i in range(y.shape[1]))
-    model.ridge = fit_ridge(ecg["train"][1], y, ecg["val"][1], y_val, labels, HeadSettings(min_labels=2)).head
-    for view in VIEWS:
-        total = sum(batch[view].double().sum(0) for batch in batches(store, pairs))
-        model.get_buffer(f"mean_{view}").copy_(torch.as_tensor(total) / len(pairs))
+    x = {s: embedding for s, (_, embedding) in ecg.items()}
+    y = {s: mean.reshape(len(mean), -1) for s, (mean, _) in tokens.items()}
+    labels = tuple(f"token {i}" for i in range(y["train"].shape[1]))
+    basis = Basis.of(x["train"])
+    fit = fit_ridge(x["train"], y["train"], x["val"], y["val"], labels, HeadSettings(min_labels=2), basis)
+    model.ridge = fit.head
+    with torch.no_grad():
+        flat = {s: fit.head(torch.from_numpy(x[s])).numpy() for s in x}
+    flat["train"] = left_out(flat["train"], y["train"], basis, x["train"], fit.penalty).astype(np.float32)
+    shape = tokens["train"][0].shape[1:]
+    guesses = {s: part.reshape(len(part), *shape) for s, part in flat.items()}
+    model.get_buffer("residual").copy_(torch.from_numpy((tokens["train"][0] - guesses["train"]).std((0, 1)).clip(1e-3)))
+    for view, total in _sums(cines).items():
+        model.get_buffer(f"mean_{view}").copy_(total / len(cines))
+    return guesses
 
 
-def _token_table(model: Generator, ecg: Floats, tokens: tuple[Floats, Floats]) -> data.Table:
+def _sums(cines: data.Table) -> dict[str, Tensor]:
+    """Sum over people of the canonical cines, (frame, H, W) per view."""
+    sums = [{view: cine.double().sum(0).cpu() for view, cine in batch.items()} for batch in batches(cines)]
+    return {view: torch.stack([s[view] for s in sums]).sum(0) for view in VIEWS}
+
+
+def _token_table(model: Generator, ecg: Floats, tokens: tuple[Floats, Floats], guess: Floats) -> data.Table:
     condition = model.condition(torch.from_numpy(ecg)).numpy()
-    mean, sd = tokens
-    return data.Table(mean=data.column(mean), sd=data.column(sd), condition=data.column(condition))
+    (mean, sd), residual = tokens, model.get_buffer("residual").numpy()
+    left = ((mean - guess) / residual).astype(np.float32)
+    columns = {"mean": left, "sd": sd / residual, "condition": condition, "guess": guess}
+    return data.Table(**{name: data.column(value) for name, value in columns.items()})
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from cardionets.models.align import Aligner, AlignSettings
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.ecg_mae import crops
 from cardionets.models.heads import LinearHead
-from cardionets.models.mar import Mar, MarSettings
+from cardionets.models.mar import Mar, MarSettings, SampleSettings
 from cardionets.models.segment import Segmenter, SegmentSettings
 from cardionets.models.tokenizer import Tokenizer, TokenizerSettings
 from cardionets.store import Store
@@ -43,8 +43,9 @@ class Sizes:
 class Generator(nn.Module):
     """The masked autoregressive generator and what it is compared with, all learnt from training people.
 
-    ``ridge`` leads from the ECG embedding straight to the tokens; ``mean_*`` is the mean training cine; ``centre`` and
-    ``scale`` standardise the ECG tokens.
+    ``ridge`` leads from the ECG embedding straight to the tokens: the network sees that guess and draws what is left
+    over, in units of ``residual`` (per channel). ``mean_*`` is the mean training cine; ``centre`` and ``scale``
+    standardise the ECG tokens.
     """
 
     def __init__(self, settings: MarSettings, sizes: Sizes, cine: tuple[int, int, int]) -> None:
@@ -53,6 +54,7 @@ class Generator(nn.Module):
         self.ridge = LinearHead(sizes.features, sizes.tokens * sizes.channels, logistic=False)
         self.register_buffer("centre", torch.zeros(sizes.prefix, sizes.dim))
         self.register_buffer("scale", torch.ones(sizes.prefix, sizes.dim))
+        self.register_buffer("residual", torch.ones(sizes.channels))
         for view in VIEWS:
             self.register_buffer(f"mean_{view}", torch.zeros(cine))
 
@@ -60,11 +62,19 @@ class Generator(nn.Module):
         """Standardised ECG tokens (b, m, e)."""
         return (ecg_tokens - self.get_buffer("centre")) / self.get_buffer("scale")
 
-    def ridge_tokens(self, embedding: Tensor) -> Tensor:
-        """Cine tokens (b, n, c) by ridge from the ECG embedding (b, features)."""
-        flat = self.ridge(embedding)
+    def ridge_tokens(self, ecg_tokens: Tensor) -> Tensor:
+        """Cine tokens (b, n, c) by ridge from the ECG embedding, which the last of the ECG tokens (b, m, e) carry."""
+        features = len(self.ridge.get_buffer("centre"))
+        last = -(-features // ecg_tokens.shape[-1])
+        flat = self.ridge(ecg_tokens[:, -last:].flatten(1)[:, :features])
         tokens: Tensor = rearrange(flat, "b (n c) -> b n c", n=self.mar.tokens)
         return tokens
+
+    def sample(self, ecg_tokens: Tensor, noise: Tensor, order: Tensor, how: SampleSettings) -> Tensor:
+        """Cine tokens (b, n, c): the ridge's guess and what the network draws about it; see :meth:`Mar.sample`."""
+        guess = self.ridge_tokens(ecg_tokens)
+        drawn = self.mar.sample(self.condition(ecg_tokens), guess, noise, order, how)
+        return guess + drawn * self.get_buffer("residual")
 
 
 def tokenizer_settings(study: Study) -> TokenizerSettings:

@@ -2,7 +2,9 @@
 
 Arms: ``generated`` (one sample), ``generated_mean`` (of several), ``shuffled`` (from another person's ECG), ``ridge``
 (linear from the ECG to the tokens), ``neighbour`` (cine of the training person with the nearest ECG embedding),
-``training_mean``, ``reconstruction`` (the tokenizer's ceiling) and ``real``. Test people only.
+``training_mean``, ``reconstruction`` (the tokenizer's ceiling) and ``real``; for measurements also ``direct``, the
+regression without a picture. Test people only. Real cines are brought into the canonical pose in which cines are drawn
+(:mod:`cardionets.models.pose`) by their own pixels alone, once for all arms.
 """
 
 from __future__ import annotations
@@ -21,19 +23,31 @@ from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
 from cardionets.draw import Artist, Drawn, decode
 from cardionets.embed import load_cmr
-from cardionets.evaluate.cines import Judge, add_features, add_impossible, add_measured, add_pictures, picture_scores
+from cardionets.evaluate.cines import (
+    OWN_METRICS,
+    Judge,
+    add_diseases,
+    add_doubt,
+    add_features,
+    add_impossible,
+    add_measured,
+    add_pictures,
+    picture_scores,
+)
 from cardionets.evaluate.estimate import Floats
 from cardionets.evaluate.rows import Rows
-from cardionets.generate import blocks, measure, pairs_of, rebuild
+from cardionets.generate import blocks, canonical, cine_table, measure, pairs_of, rebuild
 from cardionets.generator import load_segmenter
 from cardionets.models.cmr_mae import VIEWS, CmrMae
+from cardionets.models.heads import HeadSettings, LinearHead, fit_logistic
 from cardionets.models.segment import MEASURED
 from cardionets.store import Store
 
 ARMS = ("generated", "generated_mean", "shuffled", "ridge", "neighbour", "training_mean", "reconstruction", "real")
 ON_REAL = "_on_real"  # added to metrics whose truth is what the same network measures on the real cine
 MEASURED_ARMS = ("generated", "generated_mean", "shuffled", "ridge", "reconstruction", "real")
-FEATURE_ARMS = ("generated", "shuffled", "ridge", "neighbour", "reconstruction")
+FEATURE_ARMS = ("generated", "generated_mean", "shuffled", "ridge", "neighbour", "reconstruction")
+DIRECT = "aligned"  # the arm of the predictions that "direct" shows: the same encoder, a linear head, no picture
 Cines = dict[str, NDArray[np.uint8]]
 
 
@@ -56,7 +70,11 @@ def judge(study: Study, cohort: str) -> pd.DataFrame:
     for view in VIEWS:
         scores = {arm: picture_scores(real[view], cines[view]) for arm, cines in arms.items()}
         add_pictures(who, view, scores, "generated", "shuffled")
-        add_pictures(who, view, {"real": {"roughness": picture_scores(real[view], real[view])["roughness"]}}, "", "")
+        own = picture_scores(real[view], real[view])
+        add_pictures(who, view, {"real": {metric: own[metric] for metric in OWN_METRICS}}, "", "")
+        if drawn.samples > 1:
+            spread = bench.drawn_cines("_spread")[view]
+            add_doubt(who, view, real[view], arms["generated_mean"][view], spread, drawn.samples)
     _by_features(who, bench, arms, real)
     _by_measuring(who, bench, arms | {"real": real})
     return rows.frame()
@@ -84,9 +102,19 @@ class Bench:
         return Artist(self.study)
 
     @cached_property
-    def embedding(self) -> Floats:
-        """ECG embedding (n, features) of the records."""
-        return self.artist.reader.read(self.store, self.records["row"].to_numpy(np.int64))[1]
+    def ecg(self) -> tuple[Floats, Floats]:
+        """ECG tokens (n, m, e) and embedding (n, features) of the records."""
+        return self.artist.reader.read(self.store, self.records["row"].to_numpy(np.int64))
+
+    @cached_property
+    def table(self) -> data.Table:
+        """Real cines of the records and their pose."""
+        return cine_table(self.artist.tokenizer, self.store, self.records)
+
+    @cached_property
+    def home(self) -> Home | None:
+        """What the training people look like to the CMR encoder; None where they are not on this machine."""
+        return Home.of(self.study, self.artist, *self.hub) if self.hub is not None else None
 
     @cached_property
     def hub(self) -> tuple[Store, pd.DataFrame] | None:
@@ -106,8 +134,8 @@ class Bench:
             "ridge": self._ridge,
             "neighbour": self._neighbour,
             "training_mean": self._mean,
-            "reconstruction": lambda: rebuild(self.artist.tokenizer, self.store, self.records),
-            "real": lambda: real_cines(self.store, self.records),
+            "reconstruction": lambda: rebuild(self.artist.tokenizer, self.table),
+            "real": lambda: canonical(self.table),
         }
         for arm in ARMS:
             cines = made[arm]()
@@ -130,8 +158,8 @@ class Bench:
         model, parts = self.artist.generator, []
         with torch.inference_mode():
             for rows in blocks(len(self.records)):
-                embedding = torch.from_numpy(self.embedding[rows]).to(pick_device())
-                parts.append(decode(self.artist.tokenizer, model, model.ridge_tokens(embedding)))
+                tokens = torch.from_numpy(self.ecg[0][rows]).to(pick_device())
+                parts.append(decode(self.artist.tokenizer, model, model.ridge_tokens(tokens)))
         return {view: torch.cat([p[view] for p in parts]).cpu().numpy() for view in VIEWS}
 
     def _mean(self) -> Cines:
@@ -145,15 +173,38 @@ class Bench:
         store, pairs = self.hub
         _, known = self.artist.reader.read(store, pairs["row"].to_numpy(np.int64))
         centre, scale = known.mean(0), np.maximum(known.std(0), 1e-6)
-        a, b = (self.embedding - centre) / scale, (known - centre) / scale
+        a, b = (self.ecg[1] - centre) / scale, (known - centre) / scale
         nearest = ((b**2).sum(1) - 2 * a @ b.T).argmin(axis=1)
-        return real_cines(store, pairs.iloc[nearest])
+        return canonical(cine_table(self.artist.tokenizer, store, pairs.iloc[nearest]))
 
 
-def real_cines(store: Store, records: pd.DataFrame) -> Cines:
-    """Cines (n, frame, H, W) of both views of records that have them."""
-    columns = data.cine_columns(store, records)
-    return {view: columns[view].take(np.arange(len(records))) for view in VIEWS}
+@dataclass(frozen=True)
+class Home:
+    """Features (n, 2 d) and diseases (n, k) of the paired cohort's training and validation people, by split."""
+
+    features: dict[str, Floats]
+    labels: dict[str, Floats]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, study: Study, artist: Artist, store: Store, training: pd.DataFrame) -> Home:
+        """Embed the canonical cines of both splits; test people are not touched."""
+        model, names = load_cmr(study), study.protocol.endpoints.diseases
+        pairs = {"train": training, "val": pairs_of(store, "val")}
+        tables = {split: cine_table(artist.tokenizer, store, records) for split, records in pairs.items()}
+        seen = {split: features(model, canonical(table)) for split, table in tables.items()}
+        return cls(seen, {split: data.labels(r, names) for split, r in pairs.items()}, tuple(names))
+
+    def diseases(self, cines: Floats) -> pd.DataFrame:
+        """Probability of every disease by a linear head that learnt from real cines; ``cines``: features (n, 2 d)."""
+        head = self._head
+        with torch.inference_mode():
+            return pd.DataFrame(head(torch.from_numpy(cines)).numpy(), columns=list(self.names))
+
+    @cached_property
+    def _head(self) -> LinearHead:
+        x, y = self.features, self.labels
+        return fit_logistic(x["train"], y["train"], x["val"], y["val"], self.names, HeadSettings()).head
 
 
 @torch.inference_mode()
@@ -176,13 +227,12 @@ def features(model: CmrMae, cines: Cines) -> Floats:
 def _by_features(who: Judge, bench: Bench, arms: dict[str, Cines], real: Cines) -> None:
     model = load_cmr(bench.study)
     truth = features(model, real)
-    training = None
-    if bench.hub is not None:
-        store, pairs = bench.hub
-        training = features(model, real_cines(store, pairs))
-    for arm in [a for a in FEATURE_ARMS if a in arms]:
-        add_features(who, arm, features(model, arms[arm]), truth, training)
-    add_features(who, "real", truth, truth, training)
+    home = bench.home
+    seen = {arm: features(model, arms[arm]) for arm in FEATURE_ARMS if arm in arms} | {"real": truth}
+    for arm, found in seen.items():
+        add_features(who, arm, found, truth, home.features["train"] if home else None)
+        if home:
+            add_diseases(who, arm, home.diseases(found), bench.records)
 
 
 def _by_measuring(who: Judge, bench: Bench, arms: dict[str, Cines]) -> None:
@@ -198,6 +248,20 @@ def _by_measuring(who: Judge, bench: Bench, arms: dict[str, Cines]) -> None:
         add_measured(who, arm, found, bench.records)
         if arm != "real":
             add_measured(who, arm, found, on_real, ON_REAL)
+    direct = _direct(bench)
+    if direct is not None:
+        add_measured(who, "direct", direct, bench.records)
+
+
+def _direct(bench: Bench) -> pd.DataFrame | None:
+    """Phenotypes (n rows) that the regression without a picture predicts; None where it has not been run."""
+    path = bench.study.path("predictions", f"{bench.store.path.name}.parquet")
+    if not path.is_file():
+        return None
+    rows = pd.read_parquet(path, filters=[("arm", "==", DIRECT), ("fraction", "==", 1.0)])
+    rows = rows[rows["endpoint"].isin(MEASURED)]
+    wide = rows.pivot_table(index="record", columns="endpoint", values="value", observed=True)
+    return wide.reindex(index=bench.records["record"], columns=list(MEASURED)).reset_index(drop=True)
 
 
 def cases(study: Study, cohort: str) -> dict[str, Cines]:
@@ -210,7 +274,7 @@ def cases(study: Study, cohort: str) -> dict[str, Cines]:
     if records.empty:
         return {}
     bench = Bench(study, store, drawn, records)
-    real, made = real_cines(store, records), bench.drawn_cines("")
+    real, made = canonical(bench.table), bench.drawn_cines("")
     doubt = bench.drawn_cines("_spread") if drawn.samples > 1 else {}
     order = np.argsort(-picture_scores(real["sax"], made["sax"])["ssim"], kind="stable")
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -19,12 +20,14 @@ from cardionets.config import Statistics
 from cardionets.evaluate import images
 from cardionets.evaluate.agreement import bland_altman
 from cardionets.evaluate.bootstrap import person_codes, person_sums, resample_sums
+from cardionets.evaluate.discrimination import auc
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, not_estimable, percentile
 from cardionets.evaluate.regression import Moments
 from cardionets.evaluate.rows import Rows, attempt
 from cardionets.evaluate.scales import FISHER, IDENTITY, LOG, bootstrap_interval
 
-PICTURE_METRICS: Final = ("ssim", "psnr", "motion", "roughness")
+PICTURE_METRICS: Final = ("ssim", "psnr", "motion", "roughness", "closing")
+OWN_METRICS: Final = ("roughness", "closing")  # of a cine by itself
 RETRIEVAL_METRICS: Final = ("top_1", "top_5", "top_10", "median_rank")
 PHENOTYPE_METRICS: Final = ("r", "bias", "mae")
 SSIM_EVERY: Final = 2  # SSIM is the mean over every second frame: neighbours in time say the same
@@ -87,6 +90,7 @@ def _scores(real: Cines, made: Cines) -> dict[str, Floats]:
             "psnr": np.minimum(10 * np.log10(images.RANGE**2 / error), 100.0),
             "motion": images.motion_similarity(real, made),
             "roughness": images.temporal_roughness(made),
+            "closing": images.cycle_closing(made),
         }
 
 
@@ -99,6 +103,24 @@ def add_pictures(judge: Judge, view: str, scores: Mapping[str, Mapping[str, Floa
         for metric in ("ssim", "psnr", "motion"):
             gain = scores[of][metric] - scores[against][metric]
             judge.mean(f"cine_{view}", f"{of} - {against}", metric, gain)
+
+
+def add_doubt(judge: Judge, view: str, real: Cines, mean: Cines, spread: Cines, samples: int) -> None:
+    """Whether the spread of several cines per person tells where, and by how much, their mean is wrong."""
+    r, ratio = images.spread_and_error(real, mean, spread, samples)
+    judge.mean(f"cine_{view}", "generated_mean", "doubt_r", r)
+    judge.mean(f"cine_{view}", "generated_mean", "error_over_doubt", ratio)
+
+
+def add_diseases(judge: Judge, arm: str, scores: pd.DataFrame, truth: pd.DataFrame) -> None:
+    """AUC of every disease read off an arm's cines; ``scores`` and ``truth`` one row per person, NA = unknown."""
+    for name in scores.columns:
+        label = pd.to_numeric(truth[name], errors="coerce").astype("Float64").to_numpy(np.float64, na_value=np.nan)
+        value = scores[name].to_numpy(np.float64)
+        known = np.isfinite(label) & np.isfinite(value)
+        cases = label[known] == 1
+        found = attempt(partial(auc, cases, value[known], judge.statistics.level, judge.persons[known]))
+        judge.rows.add(name, arm, 1.0, "auc", found, int(known.sum()), int(cases.sum()))
 
 
 def add_features(judge: Judge, arm: str, made: Floats, real: Floats, training: Floats | None) -> None:

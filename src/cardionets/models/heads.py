@@ -163,6 +163,21 @@ def fit_ridge(
     return Fit(basis.head(weight * np.nan_to_num(sd), bias * np.nan_to_num(sd) + mean, logistic=False), penalty, notes)
 
 
+def left_out(predicted: Array, y: Array, basis: Basis, x: NDArray[Any], penalty: Array) -> Array:
+    """Ridge predictions (n, k) for the training rows themselves, each by the fit without that row.
+
+    The identity of ordinary cross-validation: y - (y - predicted) / (1 - h), h the row's leverage at the penalty (k,)
+    (Golub, Heath and Wahba, Technometrics 1979;21:215). Targets must be complete.
+    """
+    squares, n = basis.transform(x) ** 2, len(x)
+    out = np.array(predicted, np.float64)
+    for alpha in np.unique(penalty[np.isfinite(penalty)]):
+        leverage = 1 / n + squares @ (1 / (basis.power + alpha * n))  # (n,)
+        same = penalty == alpha
+        out[:, same] = y[:, same] - (y[:, same] - predicted[:, same]) / (1 - leverage)[:, None]
+    return out
+
+
 def _target_scale(y: Array, names: tuple[str, ...], settings: HeadSettings) -> tuple[Array, Array, list[str]]:
     """Mean and SD of known training values; NaN SD, and a sentence, for targets that cannot be fitted."""
     known = np.isfinite(y).sum(0)

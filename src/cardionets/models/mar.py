@@ -144,6 +144,7 @@ class Mar(nn.Module):
         self.settings, self.tokens, self.channels = settings, tokens, channels
         s, (prefix, width) = settings, condition
         self.embed = nn.Linear(channels, s.dim)
+        self.guess = nn.Linear(channels, s.dim)
         self.condition = nn.Linear(width, s.dim)
         self.no_condition = nn.Parameter(torch.randn(prefix, s.dim) * 0.02)
         self.prefix_position = nn.Parameter(torch.randn(prefix, s.dim) * 0.02)
@@ -152,24 +153,28 @@ class Mar(nn.Module):
         self.hidden = nn.Parameter(torch.randn(s.dim) * 0.02)
         self.encoder = Transformer(s.dim, s.encoder_depth, s.heads)
         self.decoder = Transformer(s.dim, s.decoder_depth, s.heads)
-        for module in (self.embed, self.condition, self.encoder, self.decoder):
+        for module in (self.embed, self.guess, self.condition, self.encoder, self.decoder):
             module.apply(initialise)
         self.head = TokenHead(channels, s.dim, s.head_width, s.head_depth)
 
-    def prefix(self, condition: Tensor, dropped: Tensor | None = None) -> Tensor:
-        """Prefix tokens of ECG tokens (b, m, e) -> (b, m, d); rows where ``dropped`` (b,) see none."""
-        known = self.condition(condition)
-        if dropped is not None:
-            known = torch.where(dropped[:, None, None], self.no_condition, known)
-        prefix: Tensor = known + self.prefix_position
-        return prefix
+    def known(self, condition: Tensor, guess: Tensor, dropped: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the ECG says: prefix tokens (b, m, d) of its tokens (b, m, e), and hints (b, n, d) at every place.
 
-    def predict(self, x: Tensor, visible: Tensor, prefix: Tensor) -> Tensor:
-        """Conditions z of all tokens from those at ``visible`` (b, k): x (b, n, c), prefix (b, m, d) -> (b, n, d)."""
+        Hints come from the linear ``guess`` (b, n, c) of the tokens. Rows where ``dropped`` (b,) see neither.
+        """
+        prefix, hints = self.condition(condition), self.guess(guess)
+        if dropped is not None:
+            prefix = torch.where(dropped[:, None, None], self.no_condition, prefix)
+            hints = hints.masked_fill(dropped[:, None, None], 0.0)
+        return prefix + self.prefix_position, hints
+
+    def predict(self, x: Tensor, visible: Tensor, known: tuple[Tensor, Tensor]) -> Tensor:
+        """Conditions z (b, n, d) of all tokens from those at ``visible`` (b, k) and :meth:`known`; x (b, n, c)."""
+        prefix, hints = known
         m = prefix.shape[1]
-        seen = take_tokens(self.embed(x) + self.position, visible)
+        seen = take_tokens(self.embed(x) + self.position + hints, visible)
         encoded = self.encoder(torch.cat([prefix, seen], dim=1))  # (b, m + k, d)
-        full = put_tokens(encoded[:, m:], visible, self.hidden, self.tokens)
+        full = put_tokens(encoded[:, m:], visible, self.hidden, self.tokens) + hints
         decoded = self.decoder(torch.cat([encoded[:, :m], full], dim=1) + self.decoder_position)
         z: Tensor = decoded[:, m:]
         return z
@@ -189,22 +194,25 @@ class Mar(nn.Module):
         return error
 
     @torch.no_grad()
-    def sample(self, condition: Tensor, noise: Tensor, order: Tensor, how: SampleSettings | None = None) -> Tensor:
-        """Generate tokens (b, n, c) for ECG tokens (b, m, e).
+    def sample(
+        self, condition: Tensor, guess: Tensor, noise: Tensor, order: Tensor, how: SampleSettings | None = None
+    ) -> Tensor:
+        """Generate tokens (b, n, c) for ECG tokens (b, m, e) and the linear ``guess`` (b, n, c) from them.
 
         Everything random is given, so that a patient's cine does not depend on who is in the batch: ``noise``
         (b, n, c) is the start of every token, ``order`` (b, n) the sequence in which tokens are revealed.
         """
         how = how or self.settings.sample
         guided = how.guidance != 1
-        prefix = self.prefix(condition)
+        known = self.known(condition, guess)
         if guided:
-            prefix = torch.cat([prefix, self.prefix(condition, torch.ones(len(condition), dtype=torch.bool))])
+            blind = self.known(condition, guess, torch.ones(len(condition), dtype=torch.bool, device=guess.device))
+            known = (torch.cat([known[0], blind[0]]), torch.cat([known[1], blind[1]]))
         x = torch.zeros_like(noise)
         for first, last in reveal_schedule(self.tokens, how.iterations):
             visible, new = order[:, :first], order[:, first:last]
             twice = (x.repeat(2, 1, 1), visible.repeat(2, 1)) if guided else (x, visible)
-            z = self.predict(*twice, prefix)
+            z = self.predict(*twice, known)
             z = take_tokens(z, new.repeat(len(z) // len(new), 1))
             drawn = self._draw_tokens(take_tokens(noise, new) * how.temperature, z, how)
             x = x.scatter(1, new[..., None].expand(-1, -1, self.channels), drawn)
@@ -255,14 +263,16 @@ def mask_ratio(uniform: float, least: float) -> float:
 
 
 def mar_loss(model: Mar, batch: Batch, draw: Draw) -> dict[str, Tensor]:
-    """Error of the head on hidden tokens; ``batch``: mean and sd (b, n, c) of the tokens, condition (b, m, e)."""
+    """Error of the head on hidden tokens; ``batch``: mean and sd of the tokens and guess, each
+    (b, n, c), and condition (b, m, e).
+    """
     s, mean = model.settings, batch["mean"]
     x = mean + batch["sd"] * draw.normal(*mean.shape)
     ratio = mask_ratio(draw.number(), s.min_mask)
     keep = model.tokens - max(1, math.ceil(model.tokens * ratio))
     visible, hidden = keep_visible(draw.uniform(len(x), model.tokens), keep)
-    prefix = model.prefix(batch["condition"], draw.uniform(len(x)) < s.drop_condition)
-    z = model.predict(x, visible, prefix)
+    known = model.known(batch["condition"], batch["guess"], draw.uniform(len(x)) < s.drop_condition)
+    z = model.predict(x, visible, known)
     index = hidden.argsort(dim=1, descending=True, stable=True)[:, : model.tokens - keep]  # (b, hidden tokens)
     target = repeat(take_tokens(x, index), "b k c -> (r b k) c", r=s.head_draws)
     given = repeat(take_tokens(z, index), "b k d -> (r b k) d", r=s.head_draws)

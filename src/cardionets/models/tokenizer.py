@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from cardionets.config import Settings
 from cardionets.device import Draw
 from cardionets.models.cmr_mae import VIEWS
+from cardionets.models.pose import Pose, placed
 from cardionets.train import Batch, TrainSettings
 
 STEM = 4  # pixels per side that the convolutions' first layer folds into channels
@@ -181,11 +182,15 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 class Tokenizer(nn.Module):
-    """One auto-encoder per view; tokens of both views follow each other in one sequence of unit scale."""
+    """One auto-encoder per view, and the pose in which both see the heart (:class:`Pose`).
+
+    Tokens of both views follow each other in one sequence of unit scale. Cines are in canonical pose throughout.
+    """
 
     def __init__(self, settings: TokenizerSettings) -> None:
         super().__init__()
         self.settings = settings
+        self.pose = Pose(settings.size)
         self.views = nn.ModuleDict({view: ViewTokenizer(settings) for view in VIEWS})
         self.register_buffer("shift", torch.zeros(len(VIEWS), 1, settings.channels))
         self.register_buffer("scale", torch.ones(len(VIEWS), 1, settings.channels))
@@ -248,7 +253,7 @@ class Tokenizer(nn.Module):
         return cines
 
     def learn(self, cines: dict[str, Tensor]) -> None:
-        """Start from the principal components of these (training) uint8 cines (n, frame, H, W) of both views."""
+        """Start from the principal components of these (training) uint8 cines (n, frame, H, W), in canonical pose."""
         for view in VIEWS:
             self.view(view).learn(self.scaled(cines[view]))
 
@@ -262,11 +267,11 @@ class Tokenizer(nn.Module):
 
 
 def tokenizer_loss(model: Tokenizer, batch: Batch, draw: Draw) -> dict[str, Tensor]:
-    """Absolute error of pixels and of frame differences, and the KL divergence; ``batch``: sax and 4ch, uint8."""
-    s = model.settings
+    """Absolute error of pixels and of frame differences, and the KL divergence; ``batch``: sax, 4ch (uint8), pose."""
+    s, cines = model.settings, placed(batch, batch["pose"])
     parts: dict[str, Tensor] = {}
     for view in VIEWS:
-        x = model.scaled(batch[view])
+        x = model.scaled(cines[view])
         mean, log_variance = model.view(view).encode(x)
         rebuilt = model.view(view).decode(mean + (0.5 * log_variance).exp() * draw.normal(*mean.shape))
         motion = F.l1_loss(
