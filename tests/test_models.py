@@ -16,7 +16,7 @@ from cardionets.models import waves
 from cardionets.models.align import Aligner, AlignSettings, align_loss
 from cardionets.models.cmr_mae import CmrEncoder, CmrMae, CmrMaeSettings, augment_cine, cmr_mae_loss, info_nce
 from cardionets.models.ecg_mae import EcgEncoder, EcgMae, EcgMaeSettings, augment, crops, ecg_mae_loss, masked_error
-from cardionets.models.heads import Basis, HeadSettings, fit_ridge, mean_head
+from cardionets.models.heads import Basis, HeadSettings, fit_ridge, left_out, mean_head
 from cardionets.models.layers import keep_visible, put_tokens, sine_positions_2d, take_tokens
 from cardionets.models.supervised import EcgNetwork, supervised_loss
 from cardionets.models.waves import Measurements
@@ -289,3 +289,29 @@ def test_cmr_components_have_unit_spread() -> None:
     encoder.learn_wide(cine)
     wide = encoder(cine)[:, CMR.encoder.dim :]
     torch.testing.assert_close(wide.std(0), torch.ones(6), rtol=0.05, atol=0.05)
+
+
+def test_left_out_predictions_are_those_of_refitting_without_the_row() -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(30, 4)), rng.normal(size=(30, 2))
+    basis, penalty = Basis.of(x), np.array([0.1, 1.0])
+    z = basis.transform(x)
+
+    def ridge(rows: np.ndarray, alpha: float, target: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        part, centre = z[rows], z[rows].mean(0)
+        gram = (part - centre).T @ (part - centre) + alpha * len(z) * np.eye(4)
+        return (
+            np.linalg.solve(gram, (part - centre).T @ (target[rows] - target[rows].mean())),
+            target[rows].mean(),
+            centre,
+        )
+
+    everyone = np.arange(30)
+    whole, expected = np.empty_like(y), np.empty_like(y)
+    for k, alpha in enumerate(penalty):
+        w, mean, centre = ridge(everyone, alpha, y[:, k])
+        whole[:, k] = (z - centre) @ w + mean
+        for i in everyone:
+            w, mean, centre = ridge(np.delete(everyone, i), alpha, y[:, k])
+            expected[i, k] = (z[i] - centre) @ w + mean
+    assert left_out(whole, y, basis, x, penalty) == pytest.approx(expected, abs=1e-9)
