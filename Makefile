@@ -2,6 +2,7 @@
 # make test    proves it: lint, types, unit tests, a tiny whole study
 # make lab     JupyterLab in the same environment
 # make check COHORT=name   what the study understands of a cohort, before anything runs
+# make benchmarks   speed and memory on this machine -> reports/benchmarks/
 # make site  COHORT=name   prepare, predict, validate and images of one cohort with the weights at hand
 
 SHELL := /bin/bash
@@ -15,10 +16,10 @@ JOBS ?= 2
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help study data test lab check site lint clean ablation
+.PHONY: help study data test lab benchmarks check site lint clean ablation
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -6
 
 $(READY): requirements.lock requirements-cpu.lock pyproject.toml
 	@[ -n "$(PYTHON)" ] || { echo "Makefile: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
@@ -48,6 +49,9 @@ lint: $(READY)
 
 lab: $(READY)
 	jupyter lab --notebook-dir=notebooks
+
+benchmarks: $(READY)
+	python -m benchmarks
 
 check: $(READY)
 	python -m cardionets check $(COHORT)

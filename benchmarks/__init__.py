@@ -1,0 +1,1 @@
+"""Speed and memory of the study: ``make benchmarks``, or ``python -m benchmarks --help``."""
