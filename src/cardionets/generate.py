@@ -32,6 +32,7 @@ from cardionets.generator import (
     spread_of,
     tokenizer_settings,
 )
+from cardionets.launch import launchable
 from cardionets.measure import measure_two_views
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.heads import Basis, HeadSettings, fit_ridge, left_out
@@ -49,6 +50,7 @@ MASKS: Mapping[str, str] = {"sax": "sax_mask_row", "4ch": "lax_mask_row"}
 Cines = Mapping[str, NDArray[np.uint8]]
 
 
+@launchable("tokenizer")
 def train_tokenizer(study: Study, force: bool = False) -> pd.DataFrame:
     """Train the tokenizer on the cines of training people; returns the learning curve."""
     settings, store = tokenizer_settings(study), open_store(study, study.protocol.study.paired)
@@ -74,6 +76,7 @@ def _learn(model: Tokenizer, store: Store, records: pd.DataFrame) -> dict[str, T
     return sample
 
 
+@launchable("segmenter")
 def train_segmenter(study: Study, force: bool = False) -> pd.DataFrame:
     """Train the segmentation network on development people's masks and fit its line on their reconstructions.
 
@@ -95,6 +98,7 @@ def train_segmenter(study: Study, force: bool = False) -> pd.DataFrame:
     return history.curve()
 
 
+@launchable("generator")
 def train_generator(study: Study, force: bool = False) -> pd.DataFrame:
     """Train the generator on tokens and ECGs of training people, and fit its comparisons; returns the curve."""
     settings, store = study.block("generator", MarSettings), open_store(study, study.protocol.study.paired)

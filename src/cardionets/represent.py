@@ -31,6 +31,7 @@ from cardionets.embed import (
     open_store,
     views_of,
 )
+from cardionets.launch import launchable
 from cardionets.models.align import Aligner, AlignSettings, align_loss
 from cardionets.models.cmr_mae import CmrMae, cmr_mae_loss
 from cardionets.models.ecg_mae import EcgMae, ecg_mae_loss
@@ -38,6 +39,7 @@ from cardionets.models.heads import Basis, HeadSettings, LinearHead, fit_ridge
 from cardionets.store import Store, beat_samples
 
 
+@launchable("ecg_mae")
 def pretrain_ecg(study: Study, force: bool = False) -> pd.DataFrame:
     """Masked pre-training on the ECGs of all development people but the test people; returns the learning curve."""
     settings = ecg_settings(study)
@@ -51,6 +53,7 @@ def pretrain_ecg(study: Study, force: bool = False) -> pd.DataFrame:
     return _stage(study, "ecg_mae", settings, model, part, ecg_mae_loss, about, force)
 
 
+@launchable("cmr_mae")
 def pretrain_cmr(study: Study, force: bool = False) -> pd.DataFrame:
     """Masked and contrastive pre-training of both CMR encoders on training people; returns the learning curve."""
     settings = cmr_settings(study)
@@ -63,6 +66,7 @@ def pretrain_cmr(study: Study, force: bool = False) -> pd.DataFrame:
     return _stage(study, "cmr_mae", settings, model, part, cmr_mae_loss, about, force)
 
 
+@launchable("align")
 def align(study: Study, force: bool = False) -> pd.DataFrame:
     """Align the pre-trained ECG encoder with the frozen CMR encoders on paired training people; returns the curve."""
     settings, ecg, cmr = study.block("align", AlignSettings), ecg_settings(study), cmr_settings(study)
