@@ -41,12 +41,18 @@ def test_training_step(stage: str, study: Study, measure: Measure) -> None:
     measure(run, per=batch, unit="row")
 
 
-def test_ecg_inference(study: Study, measure: Measure) -> None:
+@pytest.mark.parametrize("batch", [1, 256])
+@pytest.mark.parametrize("way", ["eager", "exported"])
+def test_ecg_inference(way: str, batch: int, study: Study, measure: Measure) -> None:
+    """The encoder as the study runs it, and its graph by torch.export, which must say the same."""
     settings = study.block("ecg_mae", EcgMaeSettings).encoder
-    encoder, batch = EcgEncoder(settings).eval(), sized(2, 256)
-    signal, beat = torch.rand(batch, 12, settings.samples), torch.rand(batch, 12, settings.beat_samples)
-    with torch.inference_mode():
-        measure(lambda: encoder(signal, beat), per=batch, unit="record")
+    settings = settings.model_copy(update={"depth": sized(1, settings.depth)})
+    encoder, batch = EcgEncoder(settings).eval(), sized(2, batch)
+    inputs = (torch.rand(batch, 12, settings.samples), torch.rand(batch, 12, settings.beat_samples))
+    with torch.no_grad():
+        run = encoder if way == "eager" else torch.export.export(encoder, inputs).module()
+        found = measure(lambda: run(*inputs), per=batch, unit="record")
+        torch.testing.assert_close(found, encoder(*inputs), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", ["encode", "decode"])

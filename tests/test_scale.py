@@ -52,7 +52,8 @@ def environment(folder: Path) -> dict[str, str]:
     """The environment of a job: this interpreter is ``python``, ``sbatch`` the stand-in."""
     tools = folder / "bin"
     tools.mkdir()
-    (tools / "python").symlink_to(sys.executable)
+    (tools / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tools / "python").chmod(0o755)
     (tools / "sbatch").write_text(SBATCH.replace("{python}", sys.executable))
     (tools / "sbatch").chmod(0o755)
     path = os.pathsep.join([str(tools), os.environ["PATH"]])

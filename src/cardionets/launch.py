@@ -1,4 +1,4 @@
-"""Train a stage in processes that a launcher starts: the launcher is the machine's business, so the environment names it.
+"""Train a stage in processes that a launcher starts; the launcher is the machine's business, so the environment has it.
 
 ``CARDIONETS_LAUNCHER="torchrun --standalone --nproc_per_node=8" dvc repro pretrain_ecg`` trains on eight accelerators;
 the text of the stage's ``cmd``, and so its hash, stays the same. Without the variable the stage trains in this process.
