@@ -45,6 +45,7 @@ SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"sRGB", b"gAMA", b"sBIT"})
 SHORTEST: Final = 4  # characters of an identifier that can be told from an ordinary number or word
 _WORD: Final = re.compile(r"[\w.-]+")
+_PART: Final = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Private:
         """What of the site's own a text repeats, or ""."""
         if any(place in text for place in self.places):
             return "path"
-        words = {w.strip(".-_").lower() for w in _WORD.findall(text)}
+        words = {w.strip(".-_").lower() for w in (*_WORD.findall(text), *_PART.findall(text))}
         if words & self.words:
             return "identifier or date"
         return "host or user name" if words & self.host else ""

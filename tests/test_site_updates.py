@@ -1,0 +1,142 @@
+"""Recalibration and fine-tuning at a site: apart from the released arms, never judged on who they were fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+
+from cardionets import site_heads, splits
+from cardionets.arms import Fitted
+from cardionets.config import Cohort, Study
+from cardionets.evaluate import metrics, recalibration
+from cardionets.evaluate.disease_metrics import Sample
+from cardionets.models.heads import LinearHead
+from tests import toy_site
+from tests.conftest import ROOT
+
+
+def shifted(n: int = 3000, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predictions that are too high and too extreme by a known map, and their records, two per person."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(-1, 1, n)
+    records = pd.DataFrame({"record": [f"r{i}" for i in range(n)], "person": [f"p{i // 2}" for i in range(n)]})
+    records = records.assign(
+        split="test", centre="qph", cad=pd.array(rng.uniform(size=n) < expit(true), dtype="boolean")
+    )
+    said = expit(1.0 + 2.0 * true)
+    predictions = records[["record", "person", "split"]].assign(arm="aligned", fraction=1.0, endpoint="cad", value=said)
+    return predictions, records
+
+
+def study_with(replicates: int = 100) -> Study:
+    study = Study(ROOT)
+    statistics = study.protocol.statistics.model_copy(update={"bootstrap": replicates})
+    study.protocol = study.protocol.model_copy(update={"statistics": statistics})
+    return study
+
+
+def test_before_and_after_are_arms_of_their_own() -> None:
+    predictions, records = shifted()
+    study = study_with()
+    before = metrics.evaluate(predictions, records, study, cohort="qph", transferred=toy_site.thresholds())
+    after = recalibration.evaluate(predictions, records, study, "qph")
+    table = pd.concat([before, after]).set_index(["metric", "arm"])["estimate"]
+    assert table["calibration_slope", "aligned"] == pytest.approx(0.5, abs=0.06)
+    assert table["oe", "aligned"] < 0.9
+    assert table["oe", "aligned+intercept"] == pytest.approx(1, abs=0.03)
+    assert table["calibration_slope", "aligned+intercept"] == pytest.approx(0.5, abs=0.06)  # a shift mends no slope
+    assert table["calibration_slope", "aligned+intercept_slope"] == pytest.approx(1, abs=0.1)
+    assert table["brier", "aligned+intercept_slope"] < table["brier", "aligned"]
+    assert set(after["arm"]) == {"aligned+intercept", "aligned+intercept_slope"}
+    assert set(after["n"]) == {3000}
+
+
+def test_nobodys_outcome_moves_their_own_risk() -> None:
+    predictions, records = shifted(400)
+    sample = Sample(records["cad"].to_numpy(bool), predictions["value"].to_numpy()[None], records["person"].to_numpy())
+    one = recalibration.update(sample, sample.risks[0], "intercept_slope", 0)
+    labels = sample.labels.copy()
+    labels[:2] = ~labels[:2]  # both records of the first person
+    other = recalibration.update(replace(sample, labels=labels), sample.risks[0], "intercept_slope", 0)
+    np.testing.assert_array_equal(one[:2], other[:2])
+    assert (one[2:] != other[2:]).any()
+
+
+def test_too_few_events_are_said_not_fitted() -> None:
+    predictions, records = shifted(60)
+    records["cad"] = pd.array([True] * 4 + [False] * 56, dtype="boolean")
+    after = recalibration.evaluate(predictions, records, study_with(), "qph")
+    assert after["estimate"].isna().all()
+    assert after["note"].str.startswith("not estimable: because too few").all()
+
+
+class Source:
+    """Features of a site, without an encoder: the aligned features are given."""
+
+    def __init__(self, records: pd.DataFrame, x: np.ndarray) -> None:
+        self.records, self.x = records, x.astype(np.float32)
+
+    def join(self, names: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
+        assert names == ("aligned",)
+        return self.x[rows]
+
+    def blocks(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        return (0,) * self.x.shape[1]
+
+
+def hospital(study: Study, n: int, seed: int = 0) -> tuple[Source, Fitted, np.ndarray]:
+    """A site where the released head is wrong: cad follows the second feature, the head reads the first."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3))
+    people = [f"p{i}" for i in range(n)]
+    records = pd.DataFrame({"record": people, "person": people, "split": splits.assign(people, study.protocol.split)})
+    for name in study.protocol.endpoints.diseases:
+        records[name] = pd.array([None] * n, dtype="boolean")
+    records["cad"] = pd.array(rng.uniform(size=n) < expit(2 * x[:, 1]), dtype="boolean")
+    fitted = Fitted("diseases", study.protocol.endpoints.diseases)
+    head = LinearHead(3, len(fitted.endpoints), logistic=True)
+    head.get_buffer("weight")[0] = 1.0
+    fitted.models["aligned", 1.0] = head
+    return Source(records, x), fitted, x
+
+
+def test_site_heads_learn_from_training_people_only() -> None:
+    study = study_with()
+    source, fitted, x = hospital(study, 1500)
+    rows = np.flatnonzero(source.records["split"] != "train")
+    (found,) = site_heads.frames(study, fitted, source, rows)  # type: ignore[arg-type]
+    assert set(found["arm"]) == {"aligned_site"}
+    assert np.corrcoef(logit(found["cad"]), 2 * x[rows, 1])[0, 1] > 0.95
+    assert found["valve"].isna().all()  # no label at the site: silent
+    changed = source.records["split"] == "test"
+    source.records.loc[changed, "cad"] = ~source.records.loc[changed, "cad"]
+    (again,) = site_heads.frames(study, fitted, source, rows)  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(found, again)  # test labels are not read
+
+
+def test_few_people_leave_the_released_head_nearly_as_it_is() -> None:
+    study = study_with()
+    source, fitted, x = hospital(study, 60, seed=3)
+    source.records["cad"] = pd.array(np.random.default_rng(5).uniform(size=60) < expit(x[:, 0]), dtype="boolean")
+    rows = np.flatnonzero(source.records["split"] == "test")
+    (found,) = site_heads.frames(study, fitted, source, rows)  # type: ignore[arg-type]
+    assert np.corrcoef(logit(found["cad"]), x[rows, 0])[0, 1] > 0.6
+
+
+def test_without_training_people_the_arm_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_with()
+    source, fitted, _ = hospital(study, 20)
+    source.records["split"] = "test"
+    assert list(site_heads.frames(study, fitted, source, np.arange(20))) == []  # type: ignore[arg-type]
+    assert "left out" in capsys.readouterr().out
+
+
+def test_a_cohort_lends_training_people_only_when_it_says_so() -> None:
+    block = {"label": "x", "path": "x", "depends": "x", "layout": "wfdb", "role": "external"}
+    assert not Cohort.model_validate(block).is_split
+    assert Cohort.model_validate(block | {"lends_training": True}).is_split
+    assert Cohort.model_validate(block | {"role": "development"}).is_split
