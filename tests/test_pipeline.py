@@ -18,6 +18,8 @@ import psutil
 import pytest
 import yaml
 
+from cardionets import screen
+from cardionets.config import Study
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -144,6 +146,49 @@ def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
         assert (af["events"] >= 2).all() and (af["n"] >= 20).all() and af["estimate"].notna().any()
         page = (study / "reports" / "cinc" / "validate" / "validate.html").read_text()
         assert str(real) not in page and "E07500" not in page
+
+
+def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: Path) -> None:
+    """A clone with none of the hub's data: release, install, one block, one command, share; the hub then counts it."""
+    command = [sys.executable, "-m", "cardionets"]
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    _run(study, "git", "add", "-A")
+    _run(study, "git", *author, "commit", "-qm", "The study")
+    folder, clone, remote = tmp_path / "release", tmp_path / "clone", tmp_path / "remote"
+    _run(study, *command, "release", str(folder))
+    _run(tmp_path, "git", "clone", "-q", str(folder / "code.bundle"), str(clone))
+    _run(study, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
+    _run(study, "dvc", "push", "weights/align")
+    _run(clone, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
+    _run(clone, "dvc", "pull", "weights/align")
+    _run(clone, *command, "install", str(folder))
+    hospital = tmp_path / "hospital"
+    shutil.copytree(study / "data" / "qph", hospital)
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in hospital.rglob("*")}
+    block = {"label": "Our hospital", "path": str(hospital), "depends": str(hospital / "manifest.csv")}
+    block |= {"layout": "manifest", "role": "external", "simulated": True, "lends_training": True}
+    with _cohort(clone, "ours", **block):
+        _run(clone, *command, "check", "ours")
+        stages = [f"{name}@ours" for name in ("prepare", "predict", "validate", "images")]
+        ran = _run(clone, "dvc", "repro", "--single-item", *stages)
+        assert _stages_run(ran) == stages
+        assert _stages_run(_run(clone, "dvc", "repro", "--single-item", *stages)) == []
+        _run(clone, *command, "share", "ours", "--yes")
+        arms = set(pd.read_csv(clone / "results" / "ours" / "metrics.csv")["arm"])
+        assert {"aligned", "aligned_site", "aligned+intercept", "aligned_site+intercept_slope"} <= arms
+        private = screen.Private.of(Study(clone), "ours")
+        places = [clone / name / "ours" for name in ("reports", "logs", "results", "site")]
+        assert screen.search_files([*places, clone / "site"], private) == []
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in hospital.rglob("*")} == before
+    states = [json.loads(p.read_text())["state"] for p in (clone / "logs" / "ours").glob("*/status.json")]
+    assert states == ["finished"] * 4
+    (sent,) = (clone / "site").glob("*.zip")
+    _run(study, *command, "receive", str(sent))
+    assert _stages_run(_run(study, "dvc", "repro", "pool", "report"))[-2:] == ["pool", "report"]
+    pooled = pd.read_csv(study / "reports" / "study" / "pool" / "tables" / "pooled.csv")
+    assert pooled["cohorts"].fillna("").str.contains("ours").any()
+    assert "Our hospital (SIMULATED)" in (study / "reports" / "study" / "report" / "study.html").read_text()
+    shutil.rmtree(study / "received" / "ours")
 
 
 def _kill_when(process: psutil.Popen, ready: Callable[[], bool], limit: float = 240.0) -> None:

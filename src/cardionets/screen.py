@@ -14,6 +14,7 @@ import io
 import json
 import re
 import socket
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+from PIL import Image
 
 from cardionets.config import Study, StudyError
 
@@ -37,9 +39,9 @@ PATTERNS: Final[dict[str, re.Pattern[str]]] = {
     "path": re.compile(rf"(?<![\w/.:])/(?:{_ROOTS})/[\w.~-]+|\b[A-Za-z]:\\[\w.~ -]+|\\\\[\w.-]+\\[\w$.-]+|file://"),
     "e-mail address": re.compile(r"\b[\w.+-]+@[\w-]+\.[a-z]{2,}\b", re.IGNORECASE),
     "network address": re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"),
-    "DICOM identifier": re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}"),
+    "DICOM identifier": re.compile(r"(?<![\d.])(?:1\.[23]|2\.(?:16|25))(?:\.\d+){3,}"),
     "pseudonym": re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{16}\b"),
-    "long number": re.compile(r"(?<![\d.])\d{7,}(?![\d.])"),
+    "long number": re.compile(r"(?<![\da-f.])\d{7,}(?![\da-f]|\.\d)"),
 }
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"sRGB", b"gAMA", b"sBIT"})
@@ -160,8 +162,10 @@ def texts(name: str, data: bytes) -> Iterator[tuple[str, str]]:
         yield from _png(data)
     elif data.startswith(b"%PDF"):
         yield from _pdf(data)
-    elif data.startswith((b"GIF8", b"\xff\xd8", b"PK")):
-        yield from (("bytes", t) for t in _strings(data))
+    elif data.startswith((b"GIF8", b"\xff\xd8")):
+        yield from _other_picture(data)
+    elif data.startswith(b"PK"):
+        yield from _zip(data)
     elif suffix == ".csv":
         yield from _csv(data)
     elif suffix in (".json", ".ipynb"):
@@ -211,11 +215,16 @@ def _walk(value: Any, place: str) -> Iterator[tuple[str, str]]:
 _DATA: Final = re.compile(r"data:[\w/+.-]+;base64,([A-Za-z0-9+/=\s]+)")
 
 
+_DRAWN: Final = re.compile(
+    r'\b(?:d|points)="[MmLlHhVvCcSsQqTtAaZz\d\s.,eE+-]*"|["#](?:\w+_)?[a-zA-Z][0-9a-f]{10}\b|http://www\.w3\.org/[\w/.#-]*'
+)
+
+
 def _markup(text: str) -> Iterator[tuple[str, str]]:
     """Text or a page: pictures embedded as data are opened, the rest is read as it stands."""
     for match in _DATA.finditer(text):
         yield from _encoded(match[1], "embedded picture")
-    plain = _DATA.sub("", text)
+    plain = _DRAWN.sub("", _DATA.sub("", text))
     yield from ((f"line {n}", line) for n, line in enumerate(plain.splitlines(), 1) if line.strip())
 
 
@@ -248,6 +257,30 @@ def _png(data: bytes) -> Iterator[tuple[str, str]]:
         name = kind.decode("latin-1")
         parts = [content, *_inflated(content)]
         yield from ((f"metadata {name}", text) for part in parts for text in _strings(part))
+
+
+def _other_picture(data: bytes) -> Iterator[tuple[str, str]]:
+    """Comments and metadata of a GIF or JPEG; all of its bytes where it cannot be opened."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            said = [*image.info.values(), *image.getexif().values()]
+    except (OSError, ValueError, SyntaxError):
+        said = [data]
+    for value in said:
+        parts = _strings(value) if isinstance(value, bytes) else [str(value)]
+        yield from (("metadata", text) for text in parts)
+
+
+def _zip(data: bytes, most: int = 50_000_000) -> Iterator[tuple[str, str]]:
+    """Names and contents of an archive's members; those too large to open count by name alone."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for info in archive.infolist():
+                yield "member", info.filename
+                if info.file_size <= most and info.file_size <= 200 * max(info.compress_size, 100):
+                    yield from texts(info.filename, archive.read(info))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+        yield from (("bytes", text) for text in _strings(data))
 
 
 def _pdf(data: bytes) -> Iterator[tuple[str, str]]:
