@@ -17,14 +17,16 @@ import pytest
 import yaml
 
 from cardionets import assemble, cohorts, contract, diseases, gates
+from cardionets.__main__ import parser
 from cardionets.cohorts import labels, nifti_cine, recording, xml_ecg
 from cardionets.cohorts.ecg_files import READERS, read_ecg
 from cardionets.config import Cohort, CohortEcg, Study, StudyError, check
 from cardionets.ecg import LEADS, EcgRecord, RecordError, lead_name
+from cardionets.vocabulary import COLUMNS_OF
 from tests.conftest import ROOT
 
 PAGES = sorted((ROOT / "docs" / "cohorts").glob("*.md"))
-TESTED = [*PAGES, ROOT / "docs" / "analyst.md", ROOT / "docs" / "site.md"]
+TESTED = [*PAGES, ROOT / "docs" / "analyst.md", ROOT / "docs" / "site.md", ROOT / "docs" / "coordinator.md"]
 LIBRARY = ROOT / "src" / "cardionets"
 
 
@@ -107,7 +109,7 @@ def test_contract_claims_about_leads_rates_and_units() -> None:
 @pytest.mark.parametrize("path", TESTED, ids=lambda p: p.stem)
 def test_blocks_of_settings_load(path: Path) -> None:
     found = cohort_blocks(path)
-    assert path.stem in ("README", "mnms", "analyst") or found
+    assert path.stem in ("README", "mnms", "analyst", "coordinator") or found
     assert all(str(cohort.depends).startswith(str(cohort.path)) for cohort in found.values())
 
 
@@ -225,3 +227,20 @@ def test_hospital_manifest_of_the_page_is_valid(tmp_path: Path) -> None:
     index = cohorts.index(block)
     assert index.records["coded"].tolist() == ["full", "none"]
     assert index.codes["code"].tolist() == ["I42.0", "I50.9"]
+
+
+@pytest.mark.parametrize("name", ["site", "coordinator"])
+def test_commands_of_the_guides_exist(name: str) -> None:
+    """Every `make` target and every command with its options is one that the software knows."""
+    text = "\n".join(blocks(ROOT / "docs" / f"{name}.md", "sh"))
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake (\w+)", text)) <= targets
+    commands = [line.split("#")[0].split()[3:] for line in text.splitlines() if "-m cardionets" in line]
+    assert commands
+    for words in commands:
+        assert callable(parser().parse_args(words).call)
+
+
+def test_columns_that_leave_are_those_of_the_site_guide() -> None:
+    said = set(re.findall(r"`(\w+)\.csv`", (ROOT / "docs" / "site.md").read_text()))
+    assert set(COLUMNS_OF) <= said
