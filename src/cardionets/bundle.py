@@ -37,6 +37,7 @@ TABLE: Final = re.compile(rf"({'|'.join(COLUMNS_OF)})\.csv")
 FIGURE: Final = re.compile(r"figures/[a-z0-9_]{1,60}\.png")
 MAX_ZIP, MAX_MEMBER, MAX_ALL, MAX_MEMBERS, MAX_RATIO = 50_000_000, 30_000_000, 100_000_000, 200, 200
 MEASURED: Final = (*ESTIMATES, "mean", "sd", "mean_risk", "x_low", "x_high", "y_low", "y_high")
+REQUIRED: Final = ("metrics.csv", "flow.csv", "people.csv")
 MAX_PIXELS: Final = 30_000_000
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # every member's time: a bundle says nothing about when it was made
 
@@ -178,6 +179,7 @@ def violations(
     minimum = max(study.protocol.statistics.minimum_cell, manifest.minimum_cell)
     found = [str(f) for f in search(MANIFEST, json.dumps({"label": manifest.label}).encode(), private)]
     found += [f"{name}: a name of the list was expected." for name in manifest.weights if not NAME.fullmatch(name)]
+    found += [f"{name}: missing; every bundle has it." for name in REQUIRED if name not in files]
     for name, data in sorted(files.items()):
         found += [str(finding) for finding in search(name, data, private)]
         kind = TABLE.fullmatch(name)

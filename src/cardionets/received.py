@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cardionets import __version__, bundle
+import pandas as pd
+
+from cardionets import __version__, bundle, page, tables
 from cardionets.bundle import MANIFEST, Manifest
 from cardionets.config import Study, StudyError, check
-from cardionets.figures.base import protocol_hash
+from cardionets.figures.base import Provenance, protocol_hash
 from cardionets.files import atomic_path, sha256
 
 FOLDER = "received"
@@ -106,3 +108,19 @@ def label(study: Study, cohort: str) -> str:
     if found is None:
         return "The study as a whole"
     return f"{found.label} (SIMULATED)" if found.simulated else found.label
+
+
+def section(study: Study) -> page.Section:
+    """What each received site has sent: its software, its people, its figures; no more of it is here."""
+    found = page.Section("Received sites")
+    for name, manifest in sites(study).items():
+        folder, who = study.path(FOLDER, name), label(study, name)
+        hidden = int(pd.read_csv(folder / "metrics.csv")["n"].isna().sum())
+        text = f"{who}: software {manifest.version}, protocol {manifest.protocol}, groups of {manifest.minimum_cell}"
+        found.paragraphs.append(f"{text} or more; {hidden:,} results were kept at the site.")
+        people = pd.read_csv(folder / "people.csv").dropna(axis=1, how="all")
+        note = Provenance(who, preset=manifest.preset, protocol=manifest.protocol, simulated=manifest.simulated)
+        found.tables.append(tables.to_html(people, f"{who}: people", note))
+        for path in sorted(folder.glob("figures/*.png")):
+            found.pictures.append(page.Picture.read(path, f"{who}: {path.stem.replace('_', ' ')}"))
+    return found

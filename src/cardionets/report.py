@@ -248,22 +248,6 @@ def stage_section(study: Study, reports: Path, stage: str, cohorts: Sequence[str
     return section
 
 
-def site_section(study: Study) -> page.Section:
-    """What each received site has sent: its software, its people, its figures; no more of it is here."""
-    section = page.Section("Received sites")
-    for name, manifest in received.sites(study).items():
-        folder, label = study.path(received.FOLDER, name), received.label(study, name)
-        hidden = int(pd.read_csv(folder / "metrics.csv")["n"].isna().sum())
-        text = f"{label}: software {manifest.version}, protocol {manifest.protocol}, groups of {manifest.minimum_cell}"
-        section.paragraphs.append(f"{text} or more; {hidden:,} results were kept at the site.")
-        people = pd.read_csv(folder / "people.csv").dropna(axis=1, how="all")
-        note = Provenance(label, preset=manifest.preset, protocol=manifest.protocol, simulated=manifest.simulated)
-        section.tables.append(tables.to_html(people, f"{label}: people", note))
-        for path in sorted(folder.glob("figures/*.png")):
-            section.pictures.append(page.Picture.read(path, f"{label}: {path.stem.replace('_', ' ')}"))
-    return section
-
-
 def metric_tables(study: Study, metrics: pd.DataFrame) -> list[str]:
     """The main metrics of every cohort, arms in columns."""
     found = []
@@ -301,7 +285,7 @@ def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None
         page.Section("Main results", tables=metric_tables(study, metrics)),
         pooled_section(study, metrics, arm, external),
         *(stage_section(study, reports, stage, everybody) for stage in ("prepare", "validate", "images")),
-        *([site_section(study)] if sites else []),
+        *([received.section(study)] if sites else []),
         *(
             stage_section(study, reports, s, [STUDY])
             for s in STAGES
