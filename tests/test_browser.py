@@ -89,20 +89,25 @@ def _answers(address: str, server: subprocess.Popen[bytes]) -> None:
     raise AssertionError("JupyterLab did not start")
 
 
+OPEN = "window.jupyterapp.shell.currentWidget?.context?.path === 'notebooks/{name}.ipynb'"
+IDLE = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
+DONE = """[...window.jupyterapp.shell.currentWidget.content.model.cells].every(
+    cell => cell.type !== 'code' || cell.executionCount !== null || cell.outputs.length)"""
+SAVED = "!window.jupyterapp.shell.currentWidget.context.model.dirty"
+
+
 def run_all(lab: str, browser: Browser, name: str, picture: Path) -> None:
     """Open a notebook, run all cells, wait until they are done, save it and take a picture."""
     tab = browser.new_page(viewport={"width": 1280, "height": 1600})
     tab.set_default_timeout(1000 * PATIENCE_S)
-    tab.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?token={TOKEN}")
-    tab.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
-    tab.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'")
-    tab.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    tab.wait_for_function(
-        "(() => { const w = window.jupyterapp.shell.currentWidget;"
-        " return w.sessionContext.session.kernel.status === 'idle' && w.content.model.cells.length > 0 &&"
-        " [...w.content.model.cells].every(c => c.type !== 'code' || c.executionCount !== null); })()"
-    )
-    tab.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    tab.goto(f"{lab}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={TOKEN}")
+    for ready in (OPEN.format(name=name), IDLE):
+        tab.wait_for_function(ready)
+    tab.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    for ready in (DONE, IDLE):
+        tab.wait_for_function(ready)
+    tab.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save'); }")
+    tab.wait_for_function(SAVED)
     tab.screenshot(path=picture)
     tab.close()
 

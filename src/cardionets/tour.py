@@ -33,7 +33,7 @@ def command(study: Study, cohort: str, stage: str) -> str:
 
 
 def published(study: Study, cohort: str, stage: str) -> Path | None:
-    """The folder that a stage left under ``reports/``, the cohort's or else the whole study's; None when it has none."""
+    """What a stage left under ``reports/``, of the cohort or else of the whole study; None when nothing."""
     folders = [study.path("reports", name, stage) for name in (cohort, STUDY)]
     return next((folder for folder in folders if folder.is_dir()), None)
 
