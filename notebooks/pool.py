@@ -21,13 +21,16 @@
 arm = "aligned"
 
 # %%
-from cardionets import diseases, figures, received, report
-from cardionets.evaluate import pooling
+import pandas as pd
+
+from cardionets import diseases, figures, received, report, tables
+from cardionets.evaluate import people, pooling
 from cardionets.evaluate.scales import SCALES
 from cardionets.workbook import Workbook
 
 book = Workbook("pool")
 found = report.read_results(book.study.path("results"), book.study.path("received"))
+level, home = book.study.protocol.statistics.level, book.study.protocol.study.screening
 external = received.external(book.study)
 
 # %% [markdown]
@@ -36,7 +39,7 @@ external = received.external(book.study)
 # With three centres or fewer the heterogeneity itself is hardly known, and the table says so.
 
 # %%
-pooled = pooling.pool_metrics(found[found["cohort"].isin(external)], book.study.protocol.statistics.level)
+pooled = pooling.pool_metrics(found[found["cohort"].isin(external)], level)
 book.table(pooled, "pooled", "Pooled over external centres", rows=30)
 
 # %%
@@ -45,7 +48,37 @@ shown = shown.dropna(subset=["estimate", "lower", "upper"])
 for endpoint, rows in shown.groupby("endpoint", sort=False):
     if len(rows) > 1:
         values = [rows[c].to_numpy(float) for c in ("estimate", "lower", "upper")]
-        summary = pooling.pool_on(SCALES["auc"], *values, book.study.protocol.statistics.level)
+        summary = pooling.pool_on(SCALES["auc"], *values, level)
         title = f"{diseases.BY_NAME[endpoint].label}, arm {arm}"
         labelled = rows.assign(cohort=[received.label(book.study, c) for c in rows["cohort"]])
         book.figure(figures.forest(labelled, summary, "AUC", title, 0.5), f"forest_{endpoint}", int(rows["n"].sum()))
+
+# %% [markdown]
+# Does one centre carry the result? Pooled without each in turn.
+
+# %%
+without = []
+for endpoint, rows in shown.groupby("endpoint", sort=False):
+    if len(rows) > 2:
+        values = [rows[c].to_numpy(float) for c in ("estimate", "lower", "upper")]
+        left = pooling.leave_one_out(SCALES["auc"], list(rows["cohort"]), *values, level)
+        without.append(left.assign(endpoint=endpoint, metric="auc", arm=arm))
+if without:
+    book.table(pd.concat(without, ignore_index=True), "leave_one_out", "Pooled AUC without each centre", rows=30)
+
+# %% [markdown]
+# ## Other people, or another performance?
+# How far the people of each centre differ from the development cohort of screening, beside how far the AUC falls there.
+# Means and shares travel, records do not.
+
+# %%
+about = report.read_people(book.study.path("results"))
+differ = people.differences(about, home)
+drops = people.drops(found[found["arm"].eq(arm)], home)
+book.table(differ, "case_mix", f"Standardised mean differences from {book.study.cohort(home).label}", rows=40)
+book.table(drops, "drops", f"AUC at {book.study.cohort(home).label} minus AUC elsewhere", rows=40)
+if len(differ) and len(drops):
+    names = {k: tables.endpoint_label(str(k)) for k in [*differ["characteristic"], *drops["endpoint"]]}
+    titles = {name: settings.label for name, settings in book.study.cohorts.items()}
+    tables_shown = [t.assign(cohort=t["cohort"].map(titles).fillna(t["cohort"])) for t in (differ, drops)]
+    book.figure(figures.case_mix(*tables_shown, names), "case_mix")

@@ -15,14 +15,15 @@
 #
 # **Inputs.** `results/`, `received/`, and the figures and tables that the stages have published under `reports/`.
 #
-# **Outputs.** `reports/study/report/study.html`, one page that works without a network; `reports/index.html`, which
-# leads to everything; `metrics.json` for `dvc metrics`.
+# **Outputs.** `reports/study/report/study.html`, one page that works without a network, and `study.pdf`; `pack.html`,
+# the reporting checklists with links; `reports/index.html`, which leads to everything; `metrics.json` and `plots/` for
+# `dvc metrics` and `dvc plots`.
 
 # %% tags=["parameters"]
 arm = "aligned"
 
 # %%
-from cardionets import report
+from cardionets import pack, report
 from cardionets.workbook import Workbook
 
 book = Workbook("report")
@@ -39,4 +40,14 @@ for sentence in report.phenotype_sentences(book.study, found, arm) + report.scre
 # %%
 page = report.build_study(book.study, found, out=book.out / "study.html")
 report.write_summary(found, book.out / "metrics.json", arm)
+report.write_plots(found, book.out / "plots", arm)
+
+# %% [markdown]
+# ## What journals ask for
+# Checklists with links to what answers each item, the gate against leakage, cards of models and data, methods.
+
+# %%
+cohorts = report.present(book.study, found, book.study.path("reports"))
+folder = book.study.path("reports", "study", "report")
+pack.build(book.study, cohorts, report.methods_paragraphs(book.study), book.out, folder)
 index = report.build_index(book.study, front="study/report/study.html")

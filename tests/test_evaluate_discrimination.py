@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cardionets.evaluate import discrimination as dis
-from cardionets.evaluate.estimate import NotEstimableError
+from cardionets.evaluate.estimate import Estimate, NotEstimableError
 from cardionets.evaluate.readers import obuchowski_rockette
 from tests.oracles import ASAH_NDKA, ASAH_POOR, ASAH_S100B, ASAH_WFNS, van_dyke
 
@@ -133,8 +133,15 @@ def test_operating_point_and_predictive_values() -> None:
     assert point.ppv.value == pytest.approx(80 / 170)
     assert point.lr_positive.value == pytest.approx(8.0)
     assert point.lr_negative.value == pytest.approx(0.2 / 0.9)
-    assert dis.predictive_values(0.8, 0.9, 0.1) == pytest.approx((80 / 170, 810 / 830))
-    assert dis.predictive_values(0.8, 0.9, 0.5)[0] == pytest.approx(0.8 / 0.9)
+    plus, minus = Estimate(0.8 / 0.1, 6.0, 10.0), Estimate(0.2 / 0.9, 0.1, 0.4)
+    ppv, npv = dis.at_prevalence(plus, minus, 0.1)
+    assert (ppv.value, npv.value) == pytest.approx((80 / 170, 810 / 830))
+    assert (ppv.lower, npv.upper) == pytest.approx((6 / 9 / (1 + 6 / 9), 1 / (1 + 0.1 / 9)))
+    assert dis.at_prevalence(plus, minus, 0.5)[0].value == pytest.approx(0.8 / 0.9)
+    with pytest.raises(NotEstimableError, match="inside 0-1"):
+        dis.at_prevalence(plus, minus, 1.0)
+    unknown = Estimate(float("nan"), note="not estimable: because the ratio has a zero count")
+    assert dis.at_prevalence(unknown, minus, 0.1)[0].note == unknown.note
 
 
 def test_wilson_interval_by_hand_and_design_effect() -> None:

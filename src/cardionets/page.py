@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+import pandas as pd
 from PIL import Image
 
 from cardionets.files import atomic_path
 
-MAX_WIDTH = 1600
+MAX_WIDTH = 1200
 TYPES = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml"}
 
 
@@ -37,14 +38,25 @@ class Picture:
         return picture(self.data, self.kind, self.caption)
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table for pages and for print: its rows, its words, and the HTML fragment (trusted) that shows them."""
+
+    frame: pd.DataFrame
+    title: str
+    note: str
+    html: str
+
+
 @dataclass
 class Section:
-    """A heading with paragraphs, then pictures, then tables (HTML fragments that are trusted)."""
+    """A heading with paragraphs, then pictures, then tables, then any further HTML (trusted, not printed)."""
 
     title: str
     paragraphs: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
-    tables: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    further: str = ""
     folded: bool = False
 
     @property
@@ -56,7 +68,8 @@ class Section:
         """As a section element; a folded one opens on demand."""
         parts = [f"<p>{html.escape(text)}</p>" for text in self.paragraphs]
         parts += [picture.render() for picture in self.pictures]
-        parts += [f'<div class="table">{table}</div>' for table in self.tables]
+        parts += [f'<div class="table">{table.html}</div>' for table in self.tables]
+        parts += [f'<div class="table">{self.further}</div>'] if self.further else []
         body = "\n".join(parts)
         if self.folded:
             body = f"<details><summary>Show</summary>\n{body}\n</details>"

@@ -120,7 +120,7 @@ def section(study: Study) -> page.Section:
         found.paragraphs.append(f"{text} or more; {hidden:,} results were kept at the site.")
         people = pd.read_csv(folder / "people.csv").dropna(axis=1, how="all")
         note = Provenance(who, preset=manifest.preset, protocol=manifest.protocol, simulated=manifest.simulated)
-        found.tables.append(tables.to_html(people, f"{who}: people", note))
+        found.tables.append(tables.on_page(people, f"{who}: people", note))
         for path in sorted(folder.glob("figures/*.png")):
             found.pictures.append(page.Picture.read(path, f"{who}: {path.stem.replace('_', ' ')}"))
     return found

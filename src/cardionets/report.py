@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cardionets import figures, page, received, tables
+from cardionets import figures, pack, page, pdf, received, tables, topics
 from cardionets.config import STUDY, Study, StudyError
+from cardionets.evaluate.people import COLUMNS as PEOPLE
 from cardionets.evaluate.pooling import pool_metrics, pool_on
 from cardionets.evaluate.scales import SCALES
 from cardionets.figures.base import Provenance, png_bytes
+from cardionets.files import atomic_path
 
 STAGES = {
     "prepare": "Data and participants",
@@ -34,7 +36,6 @@ STAGES = {
     "report": "Report",
 }
 TITLE = "From the ECG to cardiac MRI: study report"
-PICTURES = (".gif", ".png")
 POOLED = ("auc", "oe", "calibration_slope", "mean_r2")
 
 
@@ -51,6 +52,12 @@ def read_results(results: Path, *more: Path) -> pd.DataFrame:
     if not found:
         raise StudyError(f"{results.name}: no metrics table was found; run the validate stages first.")
     return pd.concat(found, ignore_index=True)
+
+
+def read_people(*folders: Path) -> pd.DataFrame:
+    """Who the people of each cohort are: every ``<folder>/<cohort>/case_mix.csv``, stacked in order of name."""
+    found = [pd.read_csv(path) for folder in folders for path in sorted(folder.glob("*/case_mix.csv"))]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(PEOPLE))
 
 
 _label = received.label
@@ -75,7 +82,7 @@ def _card(reports: Path, stage: Path) -> str:
     title = html.escape(STAGES.get(stage.name, stage.name.replace("_", " ").capitalize()))
     main = next((p for p in (stage / f"{stage.name}.html", *sorted(stage.glob("*.html"))) if p.is_file()), None)
     head = f'<a href="{link(main)}">{title}</a>' if main else title
-    pictures = [p for p in sorted(stage.glob("figures/*")) if p.suffix in PICTURES]
+    pictures = [p for p in sorted(stage.glob("figures/*")) if p.suffix in topics.PICTURES]
     shown = f'<img loading="lazy" alt="{html.escape(pictures[0].stem)}" src="{link(pictures[0])}">' if pictures else ""
     rows = sorted(stage.glob("tables/*.csv"))
     files = "".join(f'<li><a href="{link(p)}">{html.escape(p.name)}</a></li>' for p in [*pictures, *rows])
@@ -211,7 +218,7 @@ def pooled_section(study: Study, metrics: pd.DataFrame, arm: str, cohorts: Seque
     top = top[(top["fraction"] == top["fraction"].max()) & top["metric"].isin(POOLED)]
     if len(top):
         note = Provenance.of(study, "External cohorts")
-        section.tables.append(tables.to_html(_round(pool_metrics(top, level)), "Pooled estimates", note))
+        section.tables.append(tables.on_page(_round(pool_metrics(top, level)), "Pooled estimates", note))
     return section
 
 
@@ -229,26 +236,7 @@ def _round(table: pd.DataFrame) -> pd.DataFrame:
     return shown.dropna(axis=1, how="all")
 
 
-def stage_section(study: Study, reports: Path, stage: str, cohorts: Sequence[str]) -> page.Section:
-    """All pictures and small tables that one stage published, cohort by cohort; a stage that has not run is said so."""
-    section = page.Section(STAGES.get(stage, stage))
-    for cohort in cohorts:
-        folder, label = reports / cohort / stage, _label(study, cohort)
-        if not folder.is_dir():
-            section.paragraphs.append(f"{label}: this stage has not run.")
-            continue
-        for path in sorted(folder.glob("figures/*")):
-            if path.suffix in PICTURES:
-                section.pictures.append(page.Picture.read(path, f"{label}: {path.stem.replace('_', ' ')}"))
-        for path in sorted(folder.glob("tables/*.csv")):
-            table = pd.read_csv(path, keep_default_na=False, dtype=str)
-            if len(table) <= 80 and table.shape[1] <= 10:
-                title = f"{label}: {path.stem.replace('_', ' ')}"
-                section.tables.append(tables.to_html(table, title, Provenance.of(study, cohort)))
-    return section
-
-
-def metric_tables(study: Study, metrics: pd.DataFrame) -> list[str]:
+def metric_tables(study: Study, metrics: pd.DataFrame) -> list[page.Table]:
     """The main metrics of every cohort, arms in columns."""
     found = []
     for metric, title in (
@@ -263,19 +251,19 @@ def metric_tables(study: Study, metrics: pd.DataFrame) -> list[str]:
             continue
         wide = tables.metrics_wide(some, metric, float(some["fraction"].max()))
         wide["cohort"] = [_label(study, str(c)) for c in wide["cohort"]]
-        found.append(tables.to_html(wide, title, Provenance.of(study, "All cohorts")))
+        found.append(tables.on_page(wide, title, Provenance.of(study, "All cohorts")))
     return found
 
 
 def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None, out: Path | None = None) -> Path:
-    """Write the pooled report of the study as one HTML page with everything embedded.
+    """Write the pooled report of the study as one HTML page with everything embedded, and beside it as PDF.
 
     metrics: tidy metrics of all cohorts (`read_results`). Figures and tables come from ``reports/<cohort>/<stage>/``.
     Returns the page, ``reports/study/index.html`` unless ``out`` names another.
     """
     reports = reports or study.path("reports")
     arm = best_arm(metrics)
-    everybody = [c for c in study.cohorts if (metrics["cohort"] == c).any() or (reports / c).is_dir()]
+    everybody = present(study, metrics, reports)
     sites = received.sites(study)
     external = [c for c in received.external(study) if c in everybody or c in sites]
     sections = [
@@ -283,25 +271,32 @@ def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None
             "Results in words", phenotype_sentences(study, metrics, arm) + screening_sentences(study, metrics, arm)
         ),
         page.Section("Main results", tables=metric_tables(study, metrics)),
+        *_topics(study, reports, topics.BEFORE_POOLING, everybody),
         pooled_section(study, metrics, arm, external),
-        *(stage_section(study, reports, stage, everybody) for stage in ("prepare", "validate", "images")),
         *([received.section(study)] if sites else []),
-        *(
-            stage_section(study, reports, s, [STUDY])
-            for s in STAGES
-            if (reports / STUDY / s).is_dir() and s != "report"
-        ),
+        *_topics(study, reports, topics.AFTER_POOLING, everybody),
         page.Section("Methods", methods_paragraphs(study)),
+        pack.overview(study),
     ]
     provenance = Provenance.of(study, "All cohorts")
     count = len({*everybody, *sites})
     lead = f"{count} cohorts, {len(external)} of them external, {len(sites)} received. The arm reported is {arm}."
     contents = [(s.anchor, s.title) for s in sections]
     body = "\n".join(s.render() for s in sections)
-    text = page.render(
-        "From the ECG to cardiac MRI: study report", lead, body, contents, provenance.line(), provenance.simulated
-    )
-    return page.write(out or reports / STUDY / "index.html", text)
+    text = page.render(TITLE, lead, body, contents, provenance.line(), provenance.simulated)
+    target = out or reports / STUDY / "index.html"
+    pdf.write(target.with_suffix(".pdf"), TITLE, lead, sections, provenance.line(), provenance.simulated)
+    return page.write(target, text)
+
+
+def present(study: Study, metrics: pd.DataFrame, reports: Path) -> list[str]:
+    """The study's cohorts that have metrics or have run a stage, in the order of ``cohorts.yaml``."""
+    return [c for c in study.cohorts if (metrics["cohort"] == c).any() or (reports / c).is_dir()]
+
+
+def _topics(study: Study, reports: Path, shown: Sequence[topics.Topic], cohorts: Sequence[str]) -> list[page.Section]:
+    found = (topics.section(study, reports, topic, cohorts) for topic in shown)
+    return [section for section in found if section is not None]
 
 
 def summary(metrics: pd.DataFrame, arm: str) -> dict[str, dict[str, float]]:
@@ -319,3 +314,20 @@ def summary(metrics: pd.DataFrame, arm: str) -> dict[str, dict[str, float]]:
 def write_summary(metrics: pd.DataFrame, path: Path, arm: str | None = None) -> Path:
     """Write `summary` as JSON."""
     return page.write(path, json.dumps(summary(metrics, arm or best_arm(metrics)), indent=1, sort_keys=True) + "\n")
+
+
+PLOTS = {"auc": ("auc", "endpoint"), "phenotypes": ("r2", "endpoint"), "label_fractions": ("mean_r2", "fraction")}
+
+
+def write_plots(metrics: pd.DataFrame, folder: Path, arm: str | None = None) -> list[Path]:
+    """CSV files that ``dvc plots`` draws and compares: one metric of one arm over endpoints or label fractions."""
+    chosen = metrics[metrics["arm"].eq(arm or best_arm(metrics)) & metrics["estimate"].notna()]
+    written = []
+    for name, (metric, axis) in PLOTS.items():
+        rows = chosen[chosen["metric"] == metric]
+        if axis == "endpoint":
+            rows = rows[rows["fraction"] == rows["fraction"].max()]
+        with atomic_path(folder / f"{name}.csv") as aside:
+            rows[["cohort", axis, "estimate"]].to_csv(aside, index=False, float_format="%.4f", lineterminator="\n")
+        written.append(folder / f"{name}.csv")
+    return written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from great_tables import GT, md
 
-from cardionets import diseases, phenotypes
+from cardionets import diseases, page, phenotypes
 from cardionets.config import StudyError
 from cardionets.figures.base import Provenance
 from cardionets.files import atomic_path
@@ -24,6 +25,7 @@ CONTINUOUS: Final[dict[str, str]] = {
     "qrs_ms": "QRS duration (ms)",
     "interval_days": "CMR after ECG (days)",
 }
+LONG: Final = 60  # rows
 Groups = Mapping[str, pd.DataFrame]
 
 
@@ -149,8 +151,23 @@ def to_gt(frame: pd.DataFrame, title: str = "", provenance: Provenance | None = 
 
 
 def to_html(frame: pd.DataFrame, title: str = "", provenance: Provenance | None = None) -> str:
-    """The table as an HTML fragment with its own style; the same bytes for the same table."""
-    return str(to_gt(frame, title, provenance).as_raw_html())
+    """The table as an HTML fragment with its own style; the same bytes for the same table.
+
+    Beyond `LONG` rows it is plain: nobody reads such a table for its looks, and setting it would take seconds.
+    """
+    if len(frame) <= LONG:
+        return str(to_gt(frame, title, provenance).as_raw_html())
+    note = "" if provenance is None else provenance.line() + " · SIMULATED data" * provenance.simulated
+    shown = frame.rename(columns=lambda c: str(c).replace("_", " "))
+    rows = shown.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.4g}", justify="left")
+    style = "<style>.long td, .long th { padding: 2px 8px; text-align: left; font-size: 12px; }</style>"
+    return f'<div class="long">{style}<p><b>{html.escape(title)}</b></p>{rows}<p>{html.escape(note)}</p></div>'
+
+
+def on_page(frame: pd.DataFrame, title: str, provenance: Provenance) -> page.Table:
+    """The table for the report, as HTML and in print."""
+    note = provenance.line() + (" · SIMULATED data" if provenance.simulated else "")
+    return page.Table(frame, title, note, to_html(frame, title, provenance))
 
 
 def save_table(frame: pd.DataFrame, stem: Path, title: str, provenance: Provenance) -> list[Path]:
@@ -177,18 +194,26 @@ def _latex(frame: pd.DataFrame, title: str, provenance: Provenance) -> str:
     cells = [[str(c) for c in escaped.columns], *escaped.to_numpy().tolist()]
     lines = [" & ".join(row) + r" \\" for row in cells]
     head, *rows = lines
-    parts = [
-        r"\begin{table}",
-        rf"\caption{{{_tex(title)}. {_tex(note)}}}",
-        rf"\begin{{tabular}}{{{'l' * frame.shape[1]}}}",
-    ]
-    parts += [r"\hline", head, r"\hline", *rows, r"\hline", r"\end{tabular}", r"\end{table}", ""]
-    return "\n".join(parts)
+    kind = "longtable" if len(rows) > LONG else "tabular"
+    caption = rf"\caption{{{_tex(title)}. {_tex(note)}}}"
+    layout = rf"\begin{{{kind}}}{{{'l' * frame.shape[1]}}}"
+    body = [r"\hline", head, r"\hline", *rows, r"\hline", rf"\end{{{kind}}}", ""]
+    if kind == "longtable":
+        return "\n".join([layout, rf"{caption} \\", *body])
+    return "\n".join([r"\begin{table}", caption, layout, *body[:-1], r"\end{table}", ""])
+
+
+SIGNS: Final = {
+    "–": "--", "−": "$-$", "²": "$^2$", "⁻³": "$^{-3}$", "⁻¹": "$^{-1}$", "·": r"$\cdot$", "±": r"$\pm$",
+    "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$", "<": "$<$", ">": "$>$", "τ": r"$\tau$",
+}  # fmt: skip
+SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+SPECIAL |= {c: "\\" + c for c in "&%$#_{}"}
 
 
 def _tex(text: str) -> str:
-    marks = {"–": "--", "−": "$-$", "²": "$^2$", "⁻³": "$^{-3}$", "⁻¹": "$^{-1}$", "·": r"$\cdot$"}
-    escaped = re.sub(r"([&%$#_{}])", r"\\\1", text)
-    for mark, plain in marks.items():
+    """Text for LaTeX: its special characters escaped, signs of ours as its commands."""
+    escaped = "".join(SPECIAL.get(c, c) for c in text)
+    for mark, plain in SIGNS.items():
         escaped = escaped.replace(mark, plain)
     return escaped

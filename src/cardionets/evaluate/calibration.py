@@ -168,14 +168,18 @@ def _spline(x: Floats, knots: Floats) -> Floats:
 def flexible_curve(labels: Bools, risk: Floats) -> Callable[[Floats], Floats]:
     """Observed risk as a smooth function of predicted risk: logistic regression on a natural spline of the log-odds.
 
-    Four knots at the 5, 35, 65 and 95 % quantiles; fewer where these coincide. Returns a function of risk.
+    Four knots at the 5, 35, 65 and 95 % quantiles, as long as every coefficient rests on ten or more events and
+    non-events; then three knots (10, 50, 90 %), and with fewer than 30 events a straight line of the log-odds. Returns
+    a function of risk.
     """
     require_classes(labels)
     lp = log_odds(risk)
-    knots = np.unique(np.quantile(lp, [0.05, 0.35, 0.65, 0.95]))
     if np.ptp(lp) < 1e-9:
         raise NotEstimableError("the predictions are constant")
-    if len(knots) < 3:
+    fewer = int(min(labels.sum(), (~labels).sum()))
+    wanted = [0.05, 0.35, 0.65, 0.95] if fewer >= 40 else [0.1, 0.5, 0.9] if fewer >= 30 else [0.0, 1.0]
+    knots = np.unique(np.quantile(lp, wanted))
+    if len(knots) < 3 and fewer >= 30:
         knots = np.linspace(lp.min(), lp.max(), 3)
     beta, _ = logistic(labels, _spline(lp, knots), np.zeros(len(lp)))
     return lambda wanted: np.asarray(expit(_spline(log_odds(wanted), knots) @ beta))

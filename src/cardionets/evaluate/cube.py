@@ -39,6 +39,14 @@ def _subtype(records: pd.DataFrame, name: str) -> Floats:
     return np.where(subtype.isin(list(diseases.SUBTYPES)), (subtype == name).astype(float), np.nan)
 
 
+def _arm_codes(rows: pd.DataFrame) -> tuple[NDArray[np.int64], list[tuple[str, float]]]:
+    """Code of each row's (arm, fraction), and these pairs in order of appearance."""
+    arm, arms = pd.factorize(rows["arm"])
+    fraction, fractions = pd.factorize(rows["fraction"])
+    code, pairs = pd.factorize(arm * len(fractions) + fraction)
+    return code, [(str(arms[p // len(fractions)]), float(fractions[p % len(fractions)])) for p in pairs]
+
+
 @dataclass(frozen=True, slots=True)
 class Cube:
     """Predictions ``values`` (arm A, record n, endpoint E), NaN where there is none, and their records (n rows)."""
@@ -61,16 +69,26 @@ class Cube:
             raise StudyError(
                 f"predictions: record {stranger!r} is not in the {split} split of the store; predict this cohort again."
             )
-        arm_code, arms = pd.MultiIndex.from_frame(rows[["arm", "fraction"]]).factorize()
+        arm_code, arms = _arm_codes(rows)
         endpoint_code, endpoints = pd.factorize(rows["endpoint"])
         values = np.full((len(arms), len(known), len(endpoints)), np.nan)
         cells = np.ravel_multi_index((arm_code, row, endpoint_code), values.shape) if len(rows) else np.array([], int)
-        if len(np.unique(cells)) < len(cells):
+        if len(cells) and np.bincount(cells).max() > 1:
             raise StudyError(
                 "predictions: a record has two values for one arm, fraction and endpoint; predict this cohort again."
             )
         values.ravel()[cells] = rows["value"].to_numpy(np.float64)
-        return cls([(str(a), float(f)) for a, f in arms], [str(e) for e in endpoints], values, known)
+        return cls(arms, [str(e) for e in endpoints], values, known)
+
+    @classmethod
+    def of_arm(cls, predictions: pd.DataFrame, records: pd.DataFrame, arm: str) -> Cube:
+        """One arm at its largest label fraction, on the test split. Raises `StudyError` when it predicted nobody."""
+        check_columns(predictions, PREDICTION_COLUMNS, "predictions")
+        chosen = predictions[(predictions["arm"] == arm) & predictions["record"].isin(records["record"])]
+        cube = cls.of(chosen[chosen["fraction"] == chosen["fraction"].max()], records, "test")
+        if not cube.arms:
+            raise StudyError(f"predictions: no test row of arm {arm!r}; predict this cohort again.")
+        return cube
 
     @property
     def persons(self) -> NDArray[Any]:

@@ -6,7 +6,7 @@ Labels are boolean (n,), scores are any real numbers that rise with risk. Severa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -137,6 +137,19 @@ def average_precision(true: Floats, false: Floats, prevalence: float | None = No
     return np.asarray((steps * precision).sum(axis=1))
 
 
+def at_operating(true: Floats, false: Floats, least: float) -> tuple[Floats, Floats]:
+    """Sensitivity (b,) where specificity is ``least`` or more, and specificity where sensitivity is, per replicate.
+
+    From `called_counts`; the point where nobody is called positive belongs to the curve.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sensitivity, alarm = true / true[:, -1:], false / false[:, -1:]
+    edge = 1e-6  # counts may be single precision
+    best = np.where(alarm <= 1 - least + edge, sensitivity, 0.0).max(axis=1)
+    quiet = np.where(sensitivity >= least - edge, 1 - alarm, 0.0).max(axis=1)
+    return best, quiet
+
+
 def weighted_average_precision(
     labels: Bools, scores: Floats, weights: Floats, prevalence: float | None = None
 ) -> Floats:
@@ -237,13 +250,21 @@ def operating_point(
     return Operating(sensitivity, specificity, ppv, npv, plus, minus)
 
 
-def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
-    """(PPV, NPV) at a stated prevalence, by Bayes' theorem; 0.5 compares with 1:1 case-control publications."""
-    positive = sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
-    negative = specificity * (1 - prevalence) + (1 - sensitivity) * prevalence
-    ppv = sensitivity * prevalence / positive if positive > 0 else float("nan")
-    npv = specificity * (1 - prevalence) / negative if negative > 0 else float("nan")
-    return ppv, npv
+def at_prevalence(lr_positive: Estimate, lr_negative: Estimate, prevalence: float) -> tuple[Estimate, Estimate]:
+    """(PPV, NPV) at a stated prevalence, by Bayes' theorem on the odds, intervals carried over from the ratios.
+
+    A prevalence of 0.5 compares with 1:1 case-control publications.
+    """
+    if not 0 < prevalence < 1:
+        raise NotEstimableError("a stated prevalence must lie inside 0-1")
+    odds = prevalence / (1 - prevalence)
+
+    def share(ratio: float, turned: bool) -> float:
+        return 1 / (1 + odds * ratio) if turned else odds * ratio / (1 + odds * ratio)
+
+    ppv = Estimate(*(share(x, False) for x in (lr_positive.value, lr_positive.lower, lr_positive.upper)))
+    npv = Estimate(*(share(x, True) for x in (lr_negative.value, lr_negative.upper, lr_negative.lower)))
+    return replace(ppv, note=lr_positive.note), replace(npv, note=lr_negative.note)
 
 
 def mcnemar(correct_a: Bools, correct_b: Bools) -> tuple[float, float]:

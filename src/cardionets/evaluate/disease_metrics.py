@@ -12,15 +12,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cardionets import diseases
 from cardionets.config import Protocol
 from cardionets.evaluate import calibration
 from cardionets.evaluate import discrimination as dis
 from cardionets.evaluate.bootstrap import clustered_mean, person_codes, person_sums, weight_blocks
 from cardionets.evaluate.cube import Cube
-from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, not_estimable, percentile
+from cardionets.evaluate.estimate import (
+    Estimate,
+    Floats,
+    NotEstimableError,
+    mean_of_two,
+    not_estimable,
+    percentile,
+)
 from cardionets.evaluate.rows import Rows, attempt
 
+SUBTYPES = "cardiomyopathy_subtypes"
 BALANCED = 0.5  # prevalence of the 1:1 case-control sets of earlier publications
+CURVES = ("auprc", "auprc_balanced", "sensitivity_at_specificity", "specificity_at_sensitivity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +49,31 @@ class Sample:
         return active, cls(cube.truth(endpoint)[mask] > 0.5, risks, cube.persons[mask])
 
 
-def precision_recall(sample: Sample, replicates: int, seed: int, level: float) -> list[tuple[Estimate, Estimate]]:
-    """AUPRC of each arm at the natural prevalence and reweighted to 1:1.
+def curve_statistics(
+    sample: Sample, replicates: int, seed: int, level: float, operating: float = 0.9
+) -> list[dict[str, Estimate]]:
+    """What each arm's ROC and precision-recall curves say: :data:`CURVES`, name -> estimate.
 
-    Person-cluster bootstrap stratified by outcome; all arms share the people drawn.
+    AUPRC at the natural prevalence and reweighted to 1:1, sensitivity where specificity reaches ``operating``, and the
+    reverse. Person-cluster bootstrap stratified by outcome; all arms share the people drawn, and every replicate
+    finds its own threshold, so that the intervals count what choosing it costs.
     """
     dis.require_classes(sample.labels)
     codes, people = person_codes(sample.persons)
     diseased = person_sums(sample.labels.astype(float), codes, people) > 0
-    point = _average_precisions(sample, np.ones((1, len(codes)), np.float32))[..., 0]
+    point = _curves(sample, np.ones((1, len(codes)), np.float32), operating)[..., 0]
     blocks = weight_blocks(people, replicates, seed, diseased)
-    boot = np.concatenate([_average_precisions(sample, w.astype(np.float32)[:, codes]) for w in blocks], axis=-1)
-    found = [[percentile(float(v), b, level) for v, b in zip(*arm)] for arm in zip(point, boot)]
-    return [(natural, balanced) for natural, balanced in found]
+    boot = np.concatenate([_curves(sample, w.astype(np.float32)[:, codes], operating) for w in blocks], axis=-1)
+    return [{name: percentile(float(v), b, level) for name, v, b in zip(CURVES, *arm)} for arm in zip(point, boot)]
 
 
-def _average_precisions(sample: Sample, weights: Floats) -> Floats:
-    """(arm k, natural and balanced 2, replicate b) for record weights (b, n)."""
+def _curves(sample: Sample, weights: Floats, operating: float) -> Floats:
+    """(arm k, statistic 4, replicate b) for record weights (b, n)."""
     found = []
     for risk in sample.risks:
         counts = dis.called_counts(sample.labels, risk, weights)
-        found.append([dis.average_precision(*counts, prevalence) for prevalence in (None, BALANCED)])
+        areas = [dis.average_precision(*counts, prevalence) for prevalence in (None, BALANCED)]
+        found.append([*areas, *dis.at_operating(*counts, operating)])
     return np.array(found)
 
 
@@ -121,17 +135,18 @@ class DiseaseMetrics:
                     self._add_arm(endpoint, cube.arms[arm][0], fraction, sample, k, areas[k])
                 self._add_pairs(endpoint, [cube.arms[a][0] for a in active], fraction, sample)
 
-    def _areas(self, sample: Sample) -> list[tuple[Estimate, Estimate]]:
+    def _areas(self, sample: Sample) -> list[dict[str, Estimate]]:
+        s = self.statistics
         try:
-            return precision_recall(sample, self.statistics.bootstrap, self.seed, self.level)
+            return curve_statistics(sample, s.bootstrap, self.seed, self.level, s.specificity)
         except NotEstimableError as error:
-            return [(not_estimable(str(error)),) * 2] * len(sample.risks)
+            return [dict.fromkeys(CURVES, not_estimable(str(error)))] * len(sample.risks)
 
     def _add_arm(
-        self, endpoint: str, arm: str, fraction: float, sample: Sample, k: int, areas: tuple[Estimate, Estimate]
+        self, endpoint: str, arm: str, fraction: float, sample: Sample, k: int, areas: dict[str, Estimate]
     ) -> None:
         n, events, risk = len(sample.labels), int(sample.labels.sum()), sample.risks[k]
-        found = self._discrimination(sample, risk) | dict(zip(("auprc", "auprc_balanced"), areas))
+        found = self._discrimination(sample, risk) | areas
         found |= calibration_metrics(sample, risk, self.level)
         found |= self._operating(sample, risk, self.thresholds.get((arm, fraction, endpoint)))
         for metric, estimate in found.items():
@@ -156,9 +171,10 @@ class DiseaseMetrics:
             point = dis.operating_point(s.labels, risk, threshold, s.persons, self.level)
         except NotEstimableError as error:
             return found | dict.fromkeys(names, Estimate(float("nan"), note=f"not estimable: because {error}"))
-        ppv, npv = dis.predictive_values(point.sensitivity.value, point.specificity.value, BALANCED)
         found |= {name: getattr(point, name) for name in names}
-        return found | {"ppv_balanced": attempt(lambda: ppv), "npv_balanced": attempt(lambda: npv)}
+        ppv, npv = dis.at_prevalence(point.lr_positive, point.lr_negative, BALANCED)
+        balanced = mean_of_two(point.sensitivity, point.specificity)
+        return found | {"ppv_balanced": ppv, "npv_balanced": npv, "accuracy_balanced": balanced}
 
     def _add_pairs(self, endpoint: str, arms: list[str], fraction: float, s: Sample) -> None:
         if len(arms) < 2:
@@ -169,6 +185,10 @@ class DiseaseMetrics:
             label = f"{arms[i]} minus {arms[j]}"
             self.rows.add(endpoint, label, fraction, "auc_difference", estimate, n, events)
             self.rows.add(endpoint, label, fraction, "auc_difference_p", p, n, events)
+            cuts = [self.thresholds.get((arm, fraction, endpoint), np.nan) for arm in (arms[i], arms[j])]
+            gap, p = self._decisions(s, (i, j), cuts)
+            self.rows.add(endpoint, label, fraction, "accuracy_difference", gap, n, events)
+            self.rows.add(endpoint, label, fraction, "accuracy_difference_p", p, n, events)
 
     def _pair(self, s: Sample, i: int, j: int) -> tuple[Estimate, Estimate]:
         try:
@@ -178,3 +198,46 @@ class DiseaseMetrics:
             return missing, missing
         estimate, p = dis.auc_difference(aucs, covariance, 0, 1, self.level)
         return estimate, Estimate(p, note=estimate.note.removeprefix("interval "))
+
+    def _decisions(self, s: Sample, pair: tuple[int, int], cuts: list[float]) -> tuple[Estimate, Estimate]:
+        """Difference in the share of right decisions, and McNemar's p value on each person's first record."""
+        if not np.isfinite(cuts).all():
+            return (not_estimable("no threshold could be chosen on a validation split"),) * 2
+        if len(s.labels) == 0:
+            return (not_estimable("nobody has both a label and a prediction"),) * 2
+        a, b = ((s.risks[k] >= cut) == s.labels for k, cut in zip(pair, cuts))
+        first = np.unique(person_codes(s.persons)[0], return_index=True)[1]
+        gap = attempt(lambda: clustered_mean(a.astype(float) - b, s.persons, self.level))
+        return gap, attempt(lambda: dis.mcnemar(a[first], b[first])[1])
+
+
+def add_subtypes(rows: Rows, cube: Cube, protocol: Protocol) -> None:
+    """Macro mean of the one-vs-rest AUCs of the cardiomyopathy subtypes, per arm, among people with a known subtype.
+
+    Person-cluster bootstrap. A cohort or an arm without them has one row that says so.
+    """
+    named = [name for name in diseases.SUBTYPES if name in cube.endpoints]
+    if len(named) < len(diseases.SUBTYPES):
+        reason = not_estimable("no arm predicts the subtypes of cardiomyopathy")
+        rows.add(SUBTYPES, "all arms", 1.0, "macro_auc", reason, 0)
+        return
+    truth = np.column_stack([cube.truth(name) for name in named])  # (n, 3)
+    for position, (arm, fraction) in enumerate(cube.arms):
+        scores = np.column_stack([cube.column(name)[position] for name in named])
+        known = np.isfinite(truth).all(axis=1) & np.isfinite(scores).all(axis=1)
+        if np.isfinite(scores).any():
+            classes = np.asarray(named)[truth[known].argmax(axis=1)] if known.any() else np.array([], dtype=str)
+            columns = dict(zip(named, scores[known].T))
+            found = attempt(partial(macro_auc, classes, columns, cube.persons[known], protocol))
+            rows.add(SUBTYPES, arm, fraction, "macro_auc", found, int(known.sum()))
+
+
+def macro_auc(classes: NDArray[Any], scores: dict[str, Floats], persons: NDArray[Any], protocol: Protocol) -> Estimate:
+    """`discrimination.macro_ovr_auc` with a person-cluster bootstrap interval stratified by class."""
+    value = float(dis.macro_ovr_auc(classes, scores)[0])
+    codes, people = person_codes(persons)
+    own = np.empty(people, dtype=classes.dtype)
+    own[codes] = classes
+    blocks = weight_blocks(people, protocol.statistics.bootstrap, protocol.seed, own)
+    drawn = np.concatenate([dis.macro_ovr_auc(classes, scores, w[:, codes]) for w in blocks])
+    return percentile(value, drawn, protocol.statistics.level)

@@ -58,6 +58,14 @@ def wald_logit(value: float, se: float, level: float) -> Estimate:
     return Estimate(value, float(expit(centre - half)), float(expit(centre + half)))
 
 
+def mean_of_two(one: Estimate, two: Estimate) -> Estimate:
+    """Mean of two independent estimates; half-widths add in squares on each side (Newcombe, Stat Med 1998;17:873)."""
+    value = (one.value + two.value) / 2
+    low = np.hypot(one.value - one.lower, two.value - two.lower) / 2
+    high = np.hypot(one.upper - one.value, two.upper - two.value) / 2
+    return Estimate(value, float(value - low), float(value + high), one.note or two.note)
+
+
 def wald_log(value: float, se_log: float, level: float) -> Estimate:
     """Normal interval on the log scale, for ratios."""
     half = z_value(level) * se_log

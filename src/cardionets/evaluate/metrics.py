@@ -6,7 +6,7 @@ import pandas as pd
 
 from cardionets.config import Study, StudyError
 from cardionets.evaluate.cube import Cube
-from cardionets.evaluate.disease_metrics import DiseaseMetrics, choose_thresholds
+from cardionets.evaluate.disease_metrics import DiseaseMetrics, add_subtypes, choose_thresholds
 from cardionets.evaluate.multiplicity import adjusted_rows
 from cardionets.evaluate.phenotype_metrics import add_phenotypes
 from cardionets.evaluate.rows import Rows
@@ -41,6 +41,7 @@ def evaluate(
     add_phenotypes(rows, cube, study.protocol, reference)
     chosen = thresholds(predictions, records, study) if transferred is None else transferred
     DiseaseMetrics(rows, study.protocol, chosen).add(cube)
+    add_subtypes(rows, cube, study.protocol)
     table = rows.frame()
     return pd.concat([table, adjusted_rows(table)], ignore_index=True) if len(table) else table
 

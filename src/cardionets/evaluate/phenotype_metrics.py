@@ -9,8 +9,8 @@ import numpy as np
 
 from cardionets.config import Protocol
 from cardionets.evaluate.cube import Cube
-from cardionets.evaluate.estimate import Estimate, Floats, two_sided_p
-from cardionets.evaluate.regression import Moments
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, two_sided_p
+from cardionets.evaluate.regression import Moments, steiger, zou
 from cardionets.evaluate.rows import Rows, attempt
 from cardionets.evaluate.scales import FISHER, IDENTITY, LOG, LOG_REST, bootstrap_interval
 
@@ -61,6 +61,8 @@ class _Fraction:
         columns = [cube.endpoints.index(name) for name in names]
         self.point: dict[str, Scores] = {}
         self.boot: dict[str, Scores] = {}
+        self.predicted: dict[str, Floats] = {}
+        self.independent = len(np.unique(cube.persons[kept].astype(str))) == int(kept.sum())
         headline = protocol.endpoints.headline_phenotypes
         self.sets = {ALL: np.full(len(names), True), HEADLINE: np.isin(names, headline)}
         for arm in arms:
@@ -69,6 +71,7 @@ class _Fraction:
             predicted = np.where(known, cube.values[arm][:, columns], np.nan)
             moments = Moments.of(truth[kept], predicted[kept], cube.persons[kept])
             label = cube.arms[arm][0]
+            self.predicted[label] = predicted
             self.point[label] = moments.scores()
             self.boot[label] = moments.bootstrap(protocol.statistics.bootstrap, protocol.seed)
 
@@ -135,3 +138,27 @@ class _Fraction:
             label = f"{reference} minus {other}"
             self.rows.add(name, label, self.fraction, "r2_difference", estimate, int(self.n[j]))
             self.rows.add(name, label, self.fraction, "r2_difference_p", p, int(self.n[j]))
+        self._add_correlations(reference, other)
+
+    def _add_correlations(self, reference: str, other: str) -> None:
+        """Zou's interval of the difference of two correlations with one truth, and Steiger's p value."""
+        first, second = self.point[reference]["r"], self.point[other]["r"]
+        pair = self.predicted[reference], self.predicted[other]
+        between = Moments.of(*pair, np.arange(len(pair[0]))).scores()["r"]
+        label = f"{reference} minus {other}"
+        for j, name in enumerate(self.names):
+            args = float(first[j]), float(second[j]), float(between[j]), int(self.n[j])
+            gap, p = attempt(partial(self._correlations, *args)), attempt(partial(self._steiger, *args))
+            self.rows.add(name, label, self.fraction, "r_difference", gap, args[3])
+            self.rows.add(name, label, self.fraction, "r_difference_p", p, args[3])
+
+    def _correlations(self, r12: float, r13: float, r23: float, n: int) -> Estimate:
+        if not self.independent:
+            raise NotEstimableError("the test needs one record per person")
+        if not np.isfinite([r12, r13, r23]).all() or max(abs(r12), abs(r13), r23) > 1 - 1e-12:
+            raise NotEstimableError("a correlation does not exist or is perfect")
+        return zou(r12, r13, r23, n, self.level)
+
+    def _steiger(self, r12: float, r13: float, r23: float, n: int) -> float:
+        self._correlations(r12, r13, r23, n)
+        return steiger(r12, r13, r23, n)[1]

@@ -12,11 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
-from cardionets.config import Protocol, StudyError
+from cardionets.config import Protocol
 from cardionets.evaluate import discrimination
 from cardionets.evaluate.cube import Cube
 from cardionets.evaluate.disease_metrics import Sample
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, z_value
+from cardionets.evaluate.multiplicity import holm
 from cardionets.evaluate.regression import Moments, r_interval
 from cardionets.evaluate.rows import Rows, attempt
 from cardionets.evaluate.scales import FISHER, LOGIT, Scale
@@ -24,6 +25,7 @@ from cardionets.evaluate.scales import FISHER, LOGIT, Scale
 AGE_BANDS = (0, 45, 55, 65, 75, 200)
 BMI_BANDS = (0, 25, 30, 100)
 MINIMUM = 10
+FEWEST_EVENTS = 5  # of each class, below which the AUC of a subgroup, and a gap built on it, is noise
 
 
 def standard_groups(records: pd.DataFrame) -> pd.DataFrame:
@@ -80,6 +82,9 @@ Masked = Callable[[NDArray[np.bool_]], Estimate]
 def _auc(sample: Sample, level: float, mask: NDArray[np.bool_]) -> Estimate:
     _enough(mask)
     discrimination.require_classes(sample.labels[mask])
+    events = int(sample.labels[mask].sum())
+    if min(events, int(mask.sum()) - events) < FEWEST_EVENTS:
+        raise NotEstimableError(f"the subgroup has {events} events ({FEWEST_EVENTS} of each class are needed)")
     return discrimination.auc(sample.labels[mask], sample.risks[0][mask], level, sample.persons[mask])
 
 
@@ -106,10 +111,7 @@ def evaluate(
     group "all groups" holds ``<metric>_interaction_p`` and ``<metric>_gap``.
     """
     first = records[records["split"] == "test"].drop_duplicates("person")
-    chosen = predictions[(predictions["arm"] == arm) & predictions["record"].isin(first["record"])]
-    cube = Cube.of(chosen[chosen["fraction"] == chosen["fraction"].max()], first, "test")
-    if not cube.arms:
-        raise StudyError(f"predictions: no test row of arm {arm!r}; predict this cohort again.")
+    cube = Cube.of_arm(predictions, first, arm)
     groups, level = standard_groups(cube.records), protocol.statistics.level
     tables = []
     for endpoint in cube.diseases():
@@ -122,7 +124,15 @@ def evaluate(
         compute = partial(_r, cube.truth(endpoint)[mask], cube.column(endpoint)[0][mask], level)
         one = _Endpoint(Rows(cohort, "test"), endpoint, cube.arms[0], "r", FISHER, compute)
         tables += one.tables(groups[mask], None, level)
-    return pd.concat(tables, ignore_index=True)
+    return adjusted(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame()
+
+
+def adjusted(table: pd.DataFrame) -> pd.DataFrame:
+    """With rows ``<metric>_interaction_p_holm``: the interaction tests of one metric count as one family."""
+    rows = table[table["metric"].str.endswith("_interaction_p")].copy()
+    rows["estimate"] = rows.groupby("metric")["estimate"].transform(lambda p: holm(p.to_numpy(float)))
+    rows["metric"] = rows["metric"] + "_holm"
+    return pd.concat([table, rows], ignore_index=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +149,7 @@ class _Endpoint:
 
     def _variable(self, name: str, group: pd.Series, labels: NDArray[np.bool_] | None, level: float) -> pd.DataFrame:
         rows, found, names = Rows(self.rows.cohort, self.rows.split), [], []
-        for member in sorted(group.dropna().unique(), key=str):
+        for member in sorted(group.dropna().unique(), key=lambda m: (not str(m).startswith("under"), str(m))):
             mask = (group == member).fillna(False).to_numpy(bool)
             found.append(attempt(partial(self.compute, mask)))
             events = None if labels is None else int(labels[mask].sum())

@@ -14,13 +14,15 @@ from cardionets.figures.flow import stard
 from cardionets.figures.performance import auc_forest, label_fractions, learning_curves, phenotype_bars
 
 if TYPE_CHECKING:
-    from cardionets.figures.agreement import bland_altman, retrieval, scatter
+    from cardionets.figures.agreement import bland_altman, retrieval, scatter, scatter_sheet
+    from cardionets.figures.groups import case_mix, subgroup_forest
     from cardionets.figures.people import distributions
     from cardionets.figures.pooled import forest
     from cardionets.figures.risk import calibration_plot, decision, roc
 
 _LATER: Final = {
-    "agreement": ("bland_altman", "retrieval", "scatter"),
+    "agreement": ("bland_altman", "retrieval", "scatter", "scatter_sheet"),
+    "groups": ("case_mix", "subgroup_forest"),
     "people": ("distributions",),
     "pooled": ("forest",),
     "risk": ("calibration_plot", "decision", "roc"),
@@ -41,6 +43,7 @@ __all__ = [
     "auc_forest",
     "bland_altman",
     "calibration_plot",
+    "case_mix",
     "cine_strip",
     "decision",
     "distributions",
@@ -55,6 +58,8 @@ __all__ = [
     "roc",
     "save",
     "scatter",
+    "scatter_sheet",
     "stamp",
     "stard",
+    "subgroup_forest",
 ]

@@ -16,8 +16,16 @@ from cardionets.evaluate.agreement import bland_altman as limits_of
 from cardionets.evaluate.estimate import NotEstimableError
 from cardionets.evaluate.regression import Moments
 from cardionets.figures.base import GREY, LINES, OKABE_ITO, colours, styled
+from cardionets.figures.risk import panels
 
 MANY = 2000
+SHORT = {
+    "LV wall thickness": "Wall thickn.", "LV circumferential": "Circ.", "LV radial": "Radial",
+    "LV longitudinal": "Long.", " segment": "",
+    "ejection fraction": "EF", "volume": "vol.", "maximum": "max.", "minimum": "min.",
+    "Ascending aorta": "Asc. aorta", "Descending aorta": "Desc. aorta", "distensibility": "distens.",
+    "end-diastolic": "ED", "end-systolic": "ES", "myocardial": "myoc.",
+}  # fmt: skip
 Values = Mapping[str, NDArray[np.floating]]
 
 
@@ -71,36 +79,89 @@ def _panel(ax: Axes, name: str, truth: NDArray[np.floating], predicted: NDArray[
 
 
 @styled
+def scatter_sheet(truth: Values, predicted: Values, columns: int = 8, title: str = "") -> Figure:
+    """All phenotypes on one sheet: small squares of predicted against true, each from its lowest to its highest value.
+
+    One drawing for all, so that 82 take no longer than one; R2, r, n and the range of each are in its square.
+    """
+    names = [name for name in truth if name in predicted]
+    if not names:
+        raise StudyError("scatter: no phenotype is both measured and predicted; predict this cohort again.")
+    rows = -(-len(names) // columns)
+    figure, ax = plt.subplots(figsize=(7.2, 1.13 * rows + 0.5))
+    for i, name in enumerate(names):
+        corner = (i % columns) * 1.08, -(i // columns) * 1.32
+        _square(ax, name, np.asarray(truth[name], dtype=float), np.asarray(predicted[name], dtype=float), corner)
+    ax.set(xlim=(-0.02, columns * 1.08), ylim=(-(rows - 1) * 1.32 - 0.12, 1.32))
+    ax.axis("off")
+    ax.set_title(title or "Predicted (vertical) against CMR (horizontal)")
+    return figure
+
+
+def _square(
+    ax: Axes, name: str, truth: NDArray[np.floating], made: NDArray[np.floating], corner: tuple[float, float]
+) -> None:
+    x0, y0 = corner
+    known = np.isfinite(truth) & np.isfinite(made)
+    x, y = truth[known], made[known]
+    phenotype = phenotypes.BY_NAME.get(name)
+    label, unit = (_short(phenotype.label), phenotype.unit) if phenotype else (name, "")
+    ax.plot(x0 + np.array([0, 1, 1, 0, 0]), y0 + np.array([0, 0, 1, 1, 0]), color="black", lw=0.4)
+    ax.text(x0, y0 + 1.03, label, fontsize=4.6, weight="bold", va="bottom")
+    if len(x) < 3:
+        ax.text(x0 + 0.5, y0 + 0.5, f"n = {len(x)}", fontsize=5, ha="center", color=GREY)
+        return
+    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    span = max(high - low, 1e-9)
+    ax.plot([x0, x0 + 1], [y0, y0 + 1], color=GREY, lw=0.4, ls=":")
+    ax.scatter(x0 + (x - low) / span, y0 + (y - low) / span, s=1.2, alpha=0.35, lw=0, c=OKABE_ITO[0], rasterized=True)
+    found = {k: v.item() for k, v in Moments.of(x[:, None], y[:, None], np.arange(len(x))).scores().items()}
+    ax.text(x0 + 0.04, y0 + 0.96, f"R² {found['r2']:.2f}\nr {found['r']:.2f}", fontsize=4.4, va="top")
+    ax.text(x0 + 0.97, y0 + 0.04, f"n {len(x):,}", fontsize=4, ha="right", color=GREY)
+    reach = " to ".join(f"{edge:,.0f}" if abs(edge) >= 100 else f"{edge:.3g}" for edge in (low, high))
+    ax.text(x0, y0 - 0.03, f"{reach} {unit}".replace("-", "−"), fontsize=4, va="top", color=GREY)
+
+
+def _short(label: str) -> str:
+    """The label within the width of a square."""
+    for word, brief in SHORT.items():
+        label = label.replace(word, brief)
+    return label
+
+
+@styled
 def bland_altman(
-    first: NDArray[np.floating],
-    second: NDArray[np.floating],
-    unit: str,
-    title: str = "",
+    shown: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating], str]],
+    title: str = "Agreement",
     names: tuple[str, str] = ("predicted", "CMR"),
 ) -> Figure:
-    """Difference against mean of two measurements (n,), with bias and 95 % limits and their intervals (shaded)."""
-    figure, ax = plt.subplots(figsize=(4.4, 3.0))
-    known = np.isfinite(first) & np.isfinite(second)
-    first, second = np.asarray(first, dtype=float)[known], np.asarray(second, dtype=float)[known]
+    """Difference against mean of two measurements, a panel per label -> (first (n,), second (n,), unit).
+
+    Bias and 95 % limits of agreement with their intervals shaded.
+    """
+    figure, axes = panels(len(shown), 2.1)
+    for ax, (label, (first, second, unit)) in zip(axes, shown.items()):
+        known = np.isfinite(first) & np.isfinite(second)
+        _differences(ax, np.asarray(first, dtype=float)[known], np.asarray(second, dtype=float)[known])
+        ax.set_title(f"{label} (n = {int(known.sum()):,})", fontsize=7)
+        ax.set_xlabel(f"Mean ({unit})", fontsize=7)
+        ax.set_ylabel(f"Difference ({unit})", fontsize=7)
+    figure.suptitle(f"{title}: {names[0]} − {names[1]}", x=0.01, ha="left", fontsize=9, weight="bold")
+    return figure
+
+
+def _differences(ax: Axes, first: NDArray[np.floating], second: NDArray[np.floating]) -> None:
     _cloud(ax, (first + second) / 2, first - second)
     try:
         limits = limits_of(first, second)
-        for edge, name in ((limits.upper, "+1.96 SD"), (limits.bias, "bias"), (limits.lower, "−1.96 SD")):
-            ax.axhline(edge.value, color=OKABE_ITO[1], lw=0.9, ls="-" if name == "bias" else "--")
-            ax.axhspan(edge.lower, edge.upper, color=OKABE_ITO[1], alpha=0.12, lw=0)
-            ax.text(
-                1.01,
-                edge.value,
-                f"{name}\n{edge.value:.1f}".replace("-", "−"),
-                transform=ax.get_yaxis_transform(),
-                fontsize=6.5,
-                va="center",
-            )
     except NotEstimableError as error:
         ax.text(0.5, 0.5, f"not estimable:\nbecause {error}", ha="center", transform=ax.transAxes, color=GREY)
-    ax.set(xlabel=f"Mean of {names[0]} and {names[1]} ({unit})", ylabel=f"{names[0]} − {names[1]} ({unit})")
-    ax.set_title(f"{title or 'Agreement'} (n = {len(first):,})")
-    return figure
+        return
+    for edge, style in ((limits.upper, "--"), (limits.bias, "-"), (limits.lower, "--")):
+        ax.axhline(edge.value, color=OKABE_ITO[1], lw=0.9, ls=style)
+        ax.axhspan(edge.lower, edge.upper, color=OKABE_ITO[1], alpha=0.12, lw=0)
+        words = f"{edge.value:.{1 if abs(edge.value) >= 10 else 2}f}".replace("-", "−")
+        ax.text(1.01, edge.value, words, transform=ax.get_yaxis_transform(), fontsize=6, va="center")
 
 
 @styled
