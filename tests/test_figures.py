@@ -55,7 +55,22 @@ def centres() -> tuple[pd.DataFrame, pooling.Pooled]:
 
 
 def curve() -> pd.DataFrame:
-    return utility.decision_curve(LABELS, RISKS["aligned"], np.linspace(0.02, 0.5, 20), np.arange(300), replicates=100)
+    found = utility.decision_curve(LABELS, RISKS["aligned"], np.linspace(0.02, 0.5, 20), np.arange(300), replicates=100)
+    return found.assign(endpoint="cad", arm="aligned", n=300, events=LABELS.sum(), note="")
+
+
+def groups() -> pd.DataFrame:
+    rows = [("cad", "auc", "sex", "men", 0.8, 0.7, 0.9, 150), ("cad", "auc", "sex", "women", 0.7, 0.6, 0.8, 148)]
+    rows += [("cad", "auc", "age", "under 45", np.nan, np.nan, np.nan, 2)]
+    rows += [("cad", "auc", "age", "45-54", 0.7, 0.6, 0.8, 296)]
+    rows += [("cad", "auc_interaction_p_holm", "sex", "all groups", 0.37, np.nan, np.nan, 298)]
+    return pd.DataFrame(rows, columns=["endpoint", "metric", "variable", "group", "estimate", "lower", "upper", "n"])
+
+
+def mix() -> tuple[pd.DataFrame, pd.DataFrame]:
+    differ = pd.DataFrame({"cohort": ["FAHZU", "QPH"], "characteristic": "age", "smd": [0.5, np.nan]})
+    drops = pd.DataFrame({"cohort": ["FAHZU"], "endpoint": ["cad"], "drop": [0.04], "lower": [-0.01], "upper": [0.09]})
+    return differ, drops
 
 
 TRUTH = {name: RNG.normal(100, 10, 300) for name in phenotypes.HEADLINE}
@@ -72,12 +87,15 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "learning": lambda: figures.learning_curves(
         pd.DataFrame({"epoch": [1, 2, 3], "train": [3.0, 2, 1], "val": [3.0, 2, 2]})
     ),
-    "roc": lambda: figures.roc(LABELS, RISKS),
-    "calibration": lambda: figures.calibration_plot(LABELS, RISKS),
-    "decision": lambda: figures.decision({"aligned": curve()}, 300),
+    "roc": lambda: figures.roc({"CAD": (LABELS, RISKS)}),
+    "calibration": lambda: figures.calibration_plot({"CAD": (LABELS, RISKS), "AF": (~LABELS, RISKS)}),
+    "decision": lambda: figures.decision(curve(), {"cad": "CAD"}),
+    "subgroups": lambda: figures.subgroup_forest(groups(), {"cad": "CAD"}),
+    "case_mix": lambda: figures.case_mix(*mix(), {"age": "Age"}),
+    "sheet": lambda: figures.scatter_sheet(TRUTH, MADE),
     "forest": lambda: figures.forest(*centres(), chance=0.5),
     "scatter": lambda: figures.scatter(TRUTH, MADE),
-    "agreement": lambda: figures.bland_altman(MADE["lv_mass"], TRUTH["lv_mass"], "g"),
+    "agreement": lambda: figures.bland_altman({"LV mass": (MADE["lv_mass"], TRUTH["lv_mass"], "g")}),
     "retrieval": lambda: figures.retrieval({"ECG to CMR": RNG.integers(1, 100, 300)}, 300),
     "strip": lambda: figures.cine_strip({"real": CINE, "generated": CINE}),
 }
@@ -158,17 +176,41 @@ def test_numbers_shown_are_those_given() -> None:
     assert f"R² {r2:.2f}" in words(figures.scatter(TRUTH, MADE))
 
 
+def test_subgroups_and_case_mix_show_what_was_given() -> None:
+    text = words(figures.subgroup_forest(groups(), {"cad": "CAD"}))
+    assert "sex: interaction p 0.37" in text
+    assert "age: interaction p –" in text
+    assert "\n2\n" in f"\n{text}\n"  # the empty subgroup shows its people, and no mark
+    figure = figures.subgroup_forest(groups(), {"cad": "CAD"})
+    assert sum(np.isfinite(b.lines[0].get_xdata()).sum() for b in figure.axes[0].containers) == 3
+    figure = figures.case_mix(*mix(), {"age": "Age"})
+    assert figure.axes[0].lines[0].get_xdata() == [0.5]
+    assert "Age" in words(figure)
+
+
+def test_every_phenotype_has_a_square_with_its_numbers() -> None:
+    text = words(figures.scatter_sheet(TRUTH, MADE))
+    assert text.count("R² ") == len(TRUTH)
+    assert "n 300" in text
+    few = {"lv_mass": np.array([1.0, np.nan])}
+    assert "n = 1" in words(figures.scatter_sheet(few, few))
+    with pytest.raises(StudyError, match="no phenotype"):
+        figures.scatter_sheet({}, {})
+
+
 def test_treat_all_falls_with_the_threshold() -> None:
-    figure = figures.decision({"aligned": curve()}, 300)
-    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    figure = figures.decision(curve(), {"cad": "CAD"})
     t, p = np.linspace(0.02, 0.5, 20), LABELS.mean()
-    assert lines["treat all"] == pytest.approx(p - (1 - p) * t / (1 - t))
+    assert figure.axes[0].lines[0].get_ydata() == pytest.approx(p - (1 - p) * t / (1 - t))
+    assert figure.axes[0].lines[1].get_ydata() == [0, 0]  # treat none
 
 
 def test_one_class_is_said_on_the_figure() -> None:
     nobody = np.zeros(300, bool)
-    assert "no events" in words(figures.roc(nobody, RISKS))
-    assert "no events" in words(figures.calibration_plot(nobody, RISKS))
+    assert "no events" in words(figures.roc({"CAD": (nobody, RISKS)}))
+    assert "no events" in words(figures.calibration_plot({"CAD": (nobody, RISKS)}))
+    silent = pd.DataFrame({"endpoint": ["cad"], "arm": "aligned", "n": 300, "events": 0})
+    assert "no events" in words(figures.decision(silent.assign(note="not estimable: because there are no events"), {}))
 
 
 def test_many_points_become_a_density() -> None:

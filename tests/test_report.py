@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cardionets import page, report, tables
+from cardionets import page, pdf, report, tables, topics
 from cardionets.config import Study, StudyError
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.figures.base import Provenance
@@ -188,6 +188,7 @@ def test_tables_in_three_formats(tmp_path: Path) -> None:
     assert "SIMULATED" in tex
     assert "0.710 (0.660--0.760)" in tex
     assert tex.count(r"\\") == len(wide) + 1
+    assert tables._tex("a_b & 5 % <0.001 \\ ~ R²") == r"a\_b \& 5 \% $<$0.001 \textbackslash{} \textasciitilde{} R$^2$"
     assert pd.read_csv(paths[0]).shape == wide.shape
     with pytest.raises(StudyError, match="no row has metric"):
         tables.metrics_wide(metrics(), "auc", fraction=0.3)
@@ -200,3 +201,46 @@ def test_wide_pictures_are_shrunk(tmp_path: Path) -> None:
     with Image.open(tmp_path / "small.png") as image:
         assert image.width == page.MAX_WIDTH
     assert "&quot;caption&quot;" in picture.render()
+
+
+def test_long_tables_are_plain_and_break_over_pages(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a_name": ["<b>", *"x" * 99], "value": np.arange(100) / 7})
+    _, page_path, tex = tables.save_table(frame, tmp_path / "long", "Long & many", ORIGIN)
+    text = page_path.read_text()
+    assert "&lt;b&gt;" in text and "Long &amp; many" in text and "SIMULATED" in text and "14.14" in text
+    assert r"\begin{longtable}{ll}" in tex.read_text()
+
+
+def test_plots_for_dvc(tmp_path: Path) -> None:
+    report.write_plots(metrics(), tmp_path)
+    assert pd.read_csv(tmp_path / "auc.csv")["estimate"].tolist() == [0.71, 0.74, 0.77, 0.8]
+    assert pd.read_csv(tmp_path / "label_fractions.csv").columns.tolist() == ["cohort", "fraction", "estimate"]
+    assert pd.read_csv(tmp_path / "phenotypes.csv").empty
+
+
+def test_the_pdf_says_what_the_page_says_and_repeats_byte_for_byte(reports: Path) -> None:
+    first = report.build_study(STUDY, metrics(), reports).with_suffix(".pdf").read_bytes()
+    again = report.build_study(STUDY, metrics(), reports, reports / "again.html").with_suffix(".pdf").read_bytes()
+    assert first.startswith(b"%PDF-")
+    assert first == again
+    assert first.count(b"/Type /Page\n") >= 3
+    assert b"DejaVuSans" in first
+    assert b"/Subtype /Image" in first
+
+
+def test_cells_and_widths_in_print() -> None:
+    assert pdf._cell(float("nan")) == "–"
+    assert pdf._cell(-0.5) == "−0.5"
+    assert pdf._cell("a-b") == "a-b"
+    assert sum(pdf._widths(["a", "b"], [["x", "y" * 100]])) == pytest.approx(pdf.WIDTH)
+    empty = page.Table(pd.DataFrame({"a": []}), "Empty", "note", "")
+    assert len(pdf._table(empty)) == 3
+
+
+def test_sections_come_in_the_order_of_a_paper(reports: Path) -> None:
+    text = report.build_study(STUDY, metrics(), reports).read_text()
+    order = [text.index(f"<h2>{name}</h2>") for name in ("Results in words", "Participants", "Methods")]
+    assert order == sorted(order)
+    assert topics.shorten("0.000012") == "<0.001"
+    assert topics.shorten("0.71234567") == "0.712"
+    assert topics.shorten("lv_mass.x") == "lv_mass.x"
