@@ -23,7 +23,8 @@ arm = "aligned"
 # %%
 import pandas as pd
 
-from cardionets import diseases, figures, received, report, tables
+from cardionets import cards, diseases, figures, received, report
+from cardionets.evaluate import people, pooling
 from cardionets.evaluate import people, pooling
 from cardionets.evaluate.scales import SCALES
 from cardionets.workbook import Workbook
@@ -78,7 +79,7 @@ drops = people.drops(found[found["arm"].eq(arm)], home)
 book.table(differ, "case_mix", f"Standardised mean differences from {book.study.cohort(home).label}", rows=40)
 book.table(drops, "drops", f"AUC at {book.study.cohort(home).label} minus AUC elsewhere", rows=40)
 if len(differ) and len(drops):
-    names = {k: tables.endpoint_label(str(k)) for k in [*differ["characteristic"], *drops["endpoint"]]}
+    names = {k: cards.characteristic(str(k)) for k in [*differ["characteristic"], *drops["endpoint"]]}
     titles = {name: settings.label for name, settings in book.study.cohorts.items()}
     tables_shown = [t.assign(cohort=t["cohort"].map(titles).fillna(t["cohort"])) for t in (differ, drops)]
-    book.figure(figures.case_mix(*tables_shown, names), "case_mix")
+    book.figure(figures.case_mix(*tables_shown, names, titles[home]), "case_mix")

@@ -182,7 +182,7 @@ def test_subgroups_and_case_mix_show_what_was_given() -> None:
     assert "age: interaction p –" in text
     assert "\n2\n" in f"\n{text}\n"  # the empty subgroup shows its people, and no mark
     figure = figures.subgroup_forest(groups(), {"cad": "CAD"})
-    assert sum(np.isfinite(b.lines[0].get_xdata()).sum() for b in figure.axes[0].containers) == 3
+    assert sum(np.isfinite(np.asarray(b.lines[0].get_xdata(), float)).sum() for b in figure.axes[0].containers) == 3
     figure = figures.case_mix(*mix(), {"age": "Age"})
     assert figure.axes[0].lines[0].get_xdata() == [0.5]
     assert "Age" in words(figure)

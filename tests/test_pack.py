@@ -148,5 +148,5 @@ def test_the_gate_names_every_leak(study: Study) -> None:
     table = predictions(store)
     table.loc[0, "person"] = "somebody else"
     store.records.loc[store.records["split"] == "train", "person"] = store.records["person"].iloc[-1]
-    with pytest.raises(StudyError, match="in training or validation: .*differs from the store: "):
+    with pytest.raises(StudyError, match=r"in training or validation: .*differs from the store: "):
         leakage.proof(store, table, external=True)

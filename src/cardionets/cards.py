@@ -74,7 +74,7 @@ def _people(people: pd.DataFrame) -> dict[str, str]:
     found = {}
     for _, row in people.iterrows():
         name = str(row["characteristic"])
-        label = WORDS.get(name) or _endpoint(name)
+        label = characteristic(name)
         if not np.isfinite(row["mean"]):
             found[label] = "not measured" if row["n"] == 0 else "withheld: few people"
         elif row["kind"] == "share":
@@ -84,7 +84,10 @@ def _people(people: pd.DataFrame) -> dict[str, str]:
     return found
 
 
-def _endpoint(name: str) -> str:
+def characteristic(name: str) -> str:
+    """The words for a row of ``people.csv``."""
+    if name in WORDS:
+        return WORDS[name]
     if name in phenotypes.BY_NAME:
         return phenotypes.BY_NAME[name].title
     return diseases.BY_NAME[name].label if name in diseases.BY_NAME else name

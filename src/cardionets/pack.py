@@ -31,7 +31,9 @@ def build(study: Study, cohorts: Sequence[str], methods: Sequence[str], out: Pat
     sections += [proof] if proof else []
     whole = Provenance.of(study, "All cohorts")
     models = [tables.on_page(card, name, whole) for name, card in cards.model_cards(study).items()]
-    people = [tables.on_page(cards.data_card(study, c), c, Provenance.of(study, c)) for c in cohorts]
+    people = [
+        tables.on_page(cards.data_card(study, c), study.cohorts[c].label, Provenance.of(study, c)) for c in cohorts
+    ]
     sections += [page.Section("Models", tables=models), page.Section("Data", tables=people)]
     sections.append(page.Section("Methods", list(methods)))
     contents = [(s.anchor, s.title) for s in sections]

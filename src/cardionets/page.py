@@ -50,13 +50,14 @@ class Table:
 
 @dataclass
 class Section:
-    """A heading with paragraphs, then pictures, then tables, then any further HTML (trusted, not printed)."""
+    """A heading with paragraphs, then pictures, then tables, then further HTML (trusted, not printed) and remarks."""
 
     title: str
     paragraphs: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     further: str = ""
+    remarks: list[str] = field(default_factory=list)
     folded: bool = False
 
     @property
@@ -70,6 +71,7 @@ class Section:
         parts += [picture.render() for picture in self.pictures]
         parts += [f'<div class="table">{table.html}</div>' for table in self.tables]
         parts += [f'<div class="table">{self.further}</div>'] if self.further else []
+        parts += [f'<p class="dim">{html.escape(text)}</p>' for text in self.remarks]
         body = "\n".join(parts)
         if self.folded:
             body = f"<details><summary>Show</summary>\n{body}\n</details>"

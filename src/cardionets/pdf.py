@@ -113,7 +113,7 @@ def _section(section: Section) -> list[Flowable]:
         parts += _picture(picture)
     for table in section.tables:
         parts += _table(table)
-    return parts
+    return [*parts, *(Paragraph(html.escape(text), _style(7, textColor=colors.grey)) for text in section.remarks)]
 
 
 def _picture(picture: Picture) -> list[Flowable]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,47 @@ from cardionets.figures.base import Provenance
 
 MOST_ROWS, MOST_COLUMNS = 80, 12
 PICTURES: Final = (".gif", ".png")
+
+
+FIGURES: Final = {
+    "flow": "Recordings and people from the centre's records to the people judged, with the reason of every exclusion.",
+    "people": "Age, heart rate, QRS duration and three phenotypes by sex.",
+    "phenotypes": "Variance explained (R² = 1 − SSE/SST) per phenotype and arm, with person-bootstrap intervals.",
+    "scatter": "Predicted against measured phenotypes on test people; below each square its lowest and highest value.",
+    "agreement": "Bland-Altman plots of the headline phenotypes: bias, 95 % limits of agreement and their intervals.",
+    "validate/auc": "AUC per disease and arm, with DeLong intervals clustered by person; events and recordings beside.",
+    "roc": "ROC curves, with AUC and DeLong intervals.",
+    "label_fractions": "Mean R² of the phenotypes against the share of labelled people, per arm.",
+    "moving": "A real and a drawn heart over one cycle.",
+    "case_best": "The best case by similarity of the drawn to the real short axis.",
+    "case_median": "The median case.",
+    "case_worst": "The worst case.",
+    "subgroups_diseases": "AUC in subgroups; a subgroup with fewer than 5 events or non-events has no mark.",
+    "subgroups_phenotypes": "Correlation of predicted with measured phenotypes in subgroups.",
+    "calibration": "Observed share against predicted risk: tenths with intervals and smooth curves, before and after.",
+    "decision": "Net benefit; the band is the 95 % interval of the last arm.",
+    "case_mix": "Standardised mean differences from home, and the difference in AUC, per centre.",
+    "reader_study/auc": "Mean AUC of the readers per arm, every reader, and the model alone.",
+    "curve": "Loss on training and validation people.",
+}
+"""Captions by name, or by stage/name where two stages share one."""
+TABLES: Final = {
+    "flow": "recordings and people at each step",
+    "table_one": "characteristics, mean (SD) or n (%)",
+    "adequacy": "events, and the width of interval to expect",
+    "leakage": "gate against leakage",
+    "phenotypes": "mean R² of the phenotypes, and paired differences",
+    "correlations": "differences in correlation from covariates (Zou, Steiger)",
+    "added": "what the prediction adds to age, sex, height and weight",
+    "tests": "paired differences between arms (DeLong, McNemar), with Holm and Benjamini-Hochberg",
+    "predictive_values": "PPV and NPV at stated prevalence",
+    "cross_tabulation": "decisions against the reference standard",
+    "images": "similarity, identity and measurements of the drawn hearts",
+    "subgroups": "subgroups, interaction tests and gaps",
+    "recalibration": "calibration as received and after recalibration",
+    "drops": "AUC at home minus AUC elsewhere",
+    "leave_one_out": "pooled AUC without each centre",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +123,20 @@ def _add(found: page.Section, study: Study, folder: Path, topic: Topic, cohort: 
     for name in topic.figures:
         path = next((p for s in PICTURES if (p := folder / "figures" / f"{name}{s}").is_file()), None)
         if path is not None:
-            found.pictures.append(page.Picture.read(path, f"{label}: {name.replace('_', ' ')}"))
+            found.pictures.append(page.Picture.read(path, f"{label}. {_words(FIGURES, topic.stage, name)}"))
     for name in topic.tables:
         path = folder / "tables" / f"{name}.csv"
         if path.is_file():
             table = pd.read_csv(path, keep_default_na=False, dtype=str)
-            title = f"{label}: {name.replace('_', ' ')}"
+            title = f"{label}: {_words(TABLES, topic.stage, name)}"
             if len(table) > MOST_ROWS or table.shape[1] > MOST_COLUMNS:
-                found.paragraphs.append(f"{title}: {len(table):,} rows, in {cohort}/{topic.stage}/tables/{name}.csv.")
+                found.remarks.append(f"{title}: {len(table):,} rows, in {cohort}/{topic.stage}/tables/{name}.csv.")
             elif len(table):
                 found.tables.append(tables.on_page(table.map(shorten), title, Provenance.of(study, cohort)))
+
+
+def _words(captions: Mapping[str, str], stage: str, name: str) -> str:
+    return captions.get(f"{stage}/{name}") or captions.get(name) or name.replace("_", " ").capitalize()
 
 
 def shorten(text: str) -> str:
