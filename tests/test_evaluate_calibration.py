@@ -125,6 +125,17 @@ def test_net_benefit_by_hand_and_treat_all_slopes() -> None:
         utility.net_benefit(labels, risk, np.array([1.0]))
 
 
+def test_net_benefit_matches_the_published_family_history_example() -> None:
+    # Net benefit of family history for prostate cancer, 750 men: R's dcurves 0.2, dca(cancer ~ famhistory, df_binary)
+    labels, family = np.zeros(750, bool), np.zeros(750)
+    labels[:105], family[:24], family[105 : 105 + 91] = True, 1.0, 1.0
+    t = np.array([0.01, 0.05, 0.10, 0.15, 0.20, 0.25])
+    published = [0.0307744108, 0.0256140351, 0.0185185185, 0.0105882353, 0.0016666667, -0.0084444444]
+    assert utility.net_benefit(labels, family, t) == pytest.approx(published, abs=1e-10)
+    everybody = [0.1313131313, 0.0947368421, 0.0444444444, -0.0117647059, -0.0750000000, -0.1466666667]
+    assert utility.treat_all(0.14, t) == pytest.approx(everybody, abs=1e-10)
+
+
 def test_decision_curve_interval_covers() -> None:
     # 300 replicates (standard error 1.3 %) of 300 people; the truth from 200,000
     t = np.array([0.15])

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cardionets.evaluate import discrimination as dis
-from cardionets.evaluate.estimate import Estimate, NotEstimableError
+from cardionets.evaluate.disease_metrics import Sample, curve_statistics
+from cardionets.evaluate.estimate import Estimate, NotEstimableError, mean_of_two
 from cardionets.evaluate.readers import obuchowski_rockette
 from tests.oracles import ASAH_NDKA, ASAH_POOR, ASAH_S100B, ASAH_WFNS, van_dyke
 
@@ -142,6 +144,72 @@ def test_operating_point_and_predictive_values() -> None:
         dis.at_prevalence(plus, minus, 1.0)
     unknown = Estimate(float("nan"), note="not estimable: because the ratio has a zero count")
     assert dis.at_prevalence(unknown, minus, 0.1)[0].note == unknown.note
+
+
+@pytest.mark.parametrize(
+    ("scores", "wanted", "sensitivity", "specificity"),
+    [
+        (ASAH_S100B, 0.9, 0.3902439024, 0.2305555556),
+        (ASAH_S100B, 0.8, 0.6341463415, 0.4472222222),
+        (ASAH_S100B, 0.95, 0.3414634146, 0.1680555556),
+        (ASAH_NDKA, 0.9, 0.1951219512, 0.1666666667),
+    ],
+)
+def test_points_of_the_roc_match_proc(
+    scores: np.ndarray, wanted: float, sensitivity: float, specificity: float
+) -> None:
+    # coords(roc(outcome, s100b), 0.9, input = "specificity", ret = "sensitivity") and the reverse, pROC 1.18
+    counts = dis.called_counts(ASAH_POOR, scores, np.ones((1, len(scores))))
+    found = [x.item() for x in dis.at_operating(*counts, wanted)]
+    assert found == pytest.approx([sensitivity, specificity], abs=1e-9)
+
+
+def test_points_of_a_roc_with_one_step_and_of_constant_scores() -> None:
+    labels = np.arange(10) < 4
+    for scores in (labels.astype(float), np.zeros(10)):
+        sensitivity, specificity = dis.at_operating(*dis.called_counts(labels, scores, np.ones((1, 10))), 0.9)
+        expected = (1.0, 1.0) if scores.any() else (0.1, 0.1)  # perfect, and the diagonal
+        assert (sensitivity.item(), specificity.item()) == pytest.approx(expected)
+
+
+def test_intervals_at_an_operating_point_cover() -> None:
+    # 300 replicates (standard error 1.3 %) of 400 people; truths of two normals 1.2 apart, specificity 0.9
+    truth, hits = 1 - norm.cdf(norm.ppf(0.9) - 1.2), np.zeros(2)
+    rng = np.random.default_rng(0)
+    for seed in range(300):
+        labels = np.arange(400) < 200
+        sample = Sample(labels, (rng.normal(size=400) + 1.2 * labels)[None], np.arange(400))
+        found = curve_statistics(sample, 200, seed, 0.95, 0.9)[0]
+        names = ("sensitivity_at_specificity", "specificity_at_sensitivity")
+        hits += [found[name].lower <= truth <= found[name].upper for name in names]
+    assert ((hits / 300 >= 0.91) & (hits / 300 <= 0.985)).all()
+
+
+def test_intervals_of_predictive_values_and_balanced_accuracy_cover() -> None:
+    # 1,000 replicates (standard error 0.7 %) of 300 people, at a stated prevalence of 10 %
+    se, sp, rng = 1 - norm.cdf(0.8 - 1.2), norm.cdf(0.8), np.random.default_rng(0)
+    truths = 0.1 * se / (0.1 * se + 0.9 * (1 - sp)), 0.9 * sp / (0.9 * sp + 0.1 * (1 - se)), (se + sp) / 2
+    hits = np.zeros(3)
+    for _ in range(1000):
+        labels = np.arange(300) < 90
+        point = dis.operating_point(labels, rng.normal(size=300) + 1.2 * labels, 0.8, np.arange(300))
+        found = *dis.at_prevalence(point.lr_positive, point.lr_negative, 0.1), mean_of_two(*_pair(point))
+        hits += [e.lower <= truth <= e.upper for e, truth in zip(found, truths)]
+    assert ((hits / 1000 >= 0.93) & (hits / 1000 <= 0.98)).all()
+
+
+def _pair(point: dis.Operating) -> tuple[Estimate, Estimate]:
+    return point.sensitivity, point.specificity
+
+
+def test_mcnemar_holds_its_size() -> None:
+    # 2,000 replicates (standard error 0.5 %) of 200 people whose two decisions are equally often right
+    rng, rejected = np.random.default_rng(3), 0
+    for _ in range(2000):
+        easy = rng.random(200)
+        a, b = (easy + rng.normal(0, 0.5, 200) > 0.3 for _ in range(2))
+        rejected += dis.mcnemar(a, b)[1] < 0.05
+    assert 0.02 <= rejected / 2000 <= 0.06  # the continuity correction keeps it below 5 %
 
 
 def test_wilson_interval_by_hand_and_design_effect() -> None:

@@ -131,7 +131,7 @@ def metrics_wide(
     shown = table.assign(text=[interval_text(row, digits) for _, row in table.iterrows()])
     keys = [c for c in ("cohort", "endpoint") if c in shown]
     wide = shown.pivot_table(index=keys, columns="arm", values="text", aggfunc="first", sort=False).reset_index()
-    counts = shown.groupby(keys, sort=False)[["n", "events"]].max().reset_index()
+    counts = shown.groupby(keys, sort=False)[["n", "events"]].max().astype("Int64").reset_index()
     merged = wide.merge(counts, on=keys)
     merged["endpoint"] = merged["endpoint"].map(endpoint_label)
     return merged.loc[:, [c for c in merged if c != "events" or merged["events"].notna().any()]]

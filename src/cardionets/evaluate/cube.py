@@ -125,10 +125,13 @@ class Cube:
         return np.asarray(self.records[endpoint].to_numpy(dtype=np.float64, na_value=np.nan))
 
     def common(self, endpoint: str, arms: list[int]) -> tuple[list[int], NDArray[np.bool_]]:
-        """Arms that predict the endpoint at all, and the records (n,) known to the truth and to all these arms."""
+        """Arms that predict the endpoint at all, and the records (n,) known to the truth and to all these.
+
+        Without such an arm no record counts.
+        """
         finite = np.isfinite(self.column(endpoint)[arms])
         active = [arm for arm, row in zip(arms, finite) if row.any()]
-        mask = np.isfinite(self.truth(endpoint))
+        mask = np.isfinite(self.truth(endpoint)) & bool(active)
         for arm, row in zip(arms, finite):
             mask &= row if arm in active else True
         return active, mask

@@ -137,17 +137,26 @@ def average_precision(true: Floats, false: Floats, prevalence: float | None = No
     return np.asarray((steps * precision).sum(axis=1))
 
 
-def at_operating(true: Floats, false: Floats, least: float) -> tuple[Floats, Floats]:
-    """Sensitivity (b,) where specificity is ``least`` or more, and specificity where sensitivity is, per replicate.
+def at_operating(true: Floats, false: Floats, wanted: float) -> tuple[Floats, Floats]:
+    """Sensitivity (b,) where specificity is ``wanted``, and specificity where sensitivity is, on each replicate's ROC.
 
-    From `called_counts`; the point where nobody is called positive belongs to the curve.
+    From `called_counts`; between two points the ROC is a straight line.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         sensitivity, alarm = true / true[:, -1:], false / false[:, -1:]
-    edge = 1e-6  # counts may be single precision
-    best = np.where(alarm <= 1 - least + edge, sensitivity, 0.0).max(axis=1)
-    quiet = np.where(sensitivity >= least - edge, 1 - alarm, 0.0).max(axis=1)
-    return best, quiet
+    return _along(alarm, sensitivity, 1 - wanted, last=True), 1 - _along(sensitivity, alarm, wanted, last=False)
+
+
+def _along(x: Floats, y: Floats, at: float, last: bool) -> Floats:
+    """y (b,) where the rising curve (x, y) (b, points) from (0, 0) passes ``at``: its highest y there, or lowest."""
+    x, y = (np.pad(v.astype(np.float64), ((0, 0), (1, 0))) for v in (x, y))
+    edge = 1e-6 if last else -1e-6  # counts may be single precision
+    after = np.clip((x <= at + edge).sum(axis=1), 1, x.shape[1] - 1)
+    row = np.arange(len(x))
+    x0, x1, y0, y1 = x[row, after - 1], x[row, after], y[row, after - 1], y[row, after]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(x1 > x0, np.clip((at - x0) / (x1 - x0), 0, 1), 0.0)
+    return np.asarray(np.where(np.isfinite(x1), y0 + share * (y1 - y0), np.nan))
 
 
 def weighted_average_precision(

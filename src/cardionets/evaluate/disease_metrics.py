@@ -27,6 +27,7 @@ from cardionets.evaluate.estimate import (
     percentile,
 )
 from cardionets.evaluate.rows import Rows, attempt
+from cardionets.evaluate.scales import LOGIT, bootstrap_interval
 
 SUBTYPES = "cardiomyopathy_subtypes"
 BALANCED = 0.5  # prevalence of the 1:1 case-control sets of earlier publications
@@ -64,7 +65,14 @@ def curve_statistics(
     point = _curves(sample, np.ones((1, len(codes)), np.float32), operating)[..., 0]
     blocks = weight_blocks(people, replicates, seed, diseased)
     boot = np.concatenate([_curves(sample, w.astype(np.float32)[:, codes], operating) for w in blocks], axis=-1)
-    return [{name: percentile(float(v), b, level) for name, v, b in zip(CURVES, *arm)} for arm in zip(point, boot)]
+    return [{name: _interval(name, float(v), b, level) for name, v, b in zip(CURVES, *arm)} for arm in zip(point, boot)]
+
+
+def _interval(name: str, value: float, replicates: Floats, level: float) -> Estimate:
+    """Percentiles for areas; for a point of the ROC, whose replicates are steps, normal on the logit scale."""
+    if name.startswith("auprc"):
+        return percentile(value, replicates, level)
+    return attempt(lambda: bootstrap_interval(value, np.clip(replicates, 1e-3, 1 - 1e-3), level, LOGIT))
 
 
 def _curves(sample: Sample, weights: Floats, operating: float) -> Floats:

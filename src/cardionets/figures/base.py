@@ -87,7 +87,7 @@ def stamp(figure: Figure, provenance: Provenance) -> None:
     engine = figure.get_layout_engine()
     inches = figure.get_figheight()
     if engine is not None and hasattr(engine, "set") and not figure.get_gid():
-        engine.set(rect=(0, 0.2 / inches, 1, 1 - 0.2 / inches))  # type: ignore[call-arg]
+        engine.set(rect=(0.015, 0.2 / inches, 0.975, 1 - 0.2 / inches))  # type: ignore[call-arg]
     figure.set_gid("stamped")
     figure.text(
         0.01, 0.05 / inches, provenance.line(), fontsize=5.5, color=GREY, ha="left", va="bottom", gid="provenance"
