@@ -25,7 +25,6 @@ import pandas as pd
 
 from cardionets import cards, diseases, figures, received, report
 from cardionets.evaluate import people, pooling
-from cardionets.evaluate import people, pooling
 from cardionets.evaluate.scales import SCALES
 from cardionets.workbook import Workbook
 
@@ -73,13 +72,12 @@ if without:
 # Means and shares travel, records do not.
 
 # %%
-about = report.read_people(book.study.path("results"))
+about = report.read_people(book.study.path("results"), book.study.path("received"))
 differ = people.differences(about, home)
 drops = people.drops(found[found["arm"].eq(arm)], home)
 book.table(differ, "case_mix", f"Standardised mean differences from {book.study.cohort(home).label}", rows=40)
 book.table(drops, "drops", f"AUC at {book.study.cohort(home).label} minus AUC elsewhere", rows=40)
 if len(differ) and len(drops):
     names = {k: cards.characteristic(str(k)) for k in [*differ["characteristic"], *drops["endpoint"]]}
-    titles = {name: settings.label for name, settings in book.study.cohorts.items()}
-    tables_shown = [t.assign(cohort=t["cohort"].map(titles).fillna(t["cohort"])) for t in (differ, drops)]
-    book.figure(figures.case_mix(*tables_shown, names, titles[home]), "case_mix")
+    tables_shown = [t.assign(cohort=[received.label(book.study, c) for c in t["cohort"]]) for t in (differ, drops)]
+    book.figure(figures.case_mix(*tables_shown, names, book.study.cohort(home).label), "case_mix")

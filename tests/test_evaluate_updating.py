@@ -68,7 +68,7 @@ def test_too_few_events_are_not_recalibrated() -> None:
     records["cad"] = pd.array(few, dtype="boolean")
     table = updating.before_and_after(Cube.of_arm(predictions, records, "aligned"), study().protocol, "qph")
     later = table[table["recalibration"] != updating.RECEIVED]
-    assert later["note"].str.contains("10 events").all()
+    assert later["note"].str.contains("10 of each").all()
     shown = panels.recalibrated(Cube.of_arm(predictions, records, "aligned"), study().protocol)
     assert list(shown["cad"][1]) == [updating.RECEIVED]
 

@@ -31,7 +31,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     people = [("ukb", "female", "share", 60, 0.5, 0.5), ("ukb", "age", "number", 60, 61.2, 8.0)]
     people += [("ukb", "lbbb", "share", 60, np.nan, np.nan), ("ukb", "lv_mass", "number", 0, np.nan, np.nan)]
     pd.DataFrame(people, columns=["cohort", "characteristic", "kind", "n", "mean", "sd"]).to_csv(
-        results / "people.csv", index=False
+        results / "case_mix.csv", index=False
     )
     flow = pd.DataFrame({"step": ["source", "excluded"], "reason": ["", "clipped"], "records": [61, 1]})
     flow.to_csv(results / "flow.csv", index=False)

@@ -54,7 +54,7 @@ def data_card(study: Study, cohort: str) -> pd.DataFrame:
     flow = folder / "flow.csv"
     if flow.is_file():
         shown |= _flow(pd.read_csv(flow, keep_default_na=False))
-    people = folder / "people.csv"
+    people = folder / "case_mix.csv"
     if people.is_file():
         shown |= _people(pd.read_csv(people)[list(COLUMNS)])
     return pd.DataFrame({"field": list(shown), "value": list(shown.values())})
@@ -85,7 +85,7 @@ def _people(people: pd.DataFrame) -> dict[str, str]:
 
 
 def characteristic(name: str) -> str:
-    """The words for a row of ``people.csv``."""
+    """The words for a row of ``case_mix.csv``."""
     if name in WORDS:
         return WORDS[name]
     if name in phenotypes.BY_NAME:

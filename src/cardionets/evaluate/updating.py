@@ -1,30 +1,28 @@
-"""Recalibration at a centre: what it would mend, measured on people whose own outcomes did not move their risks.
+"""Calibration of one arm at a centre, as received and after each update, side by side for people.
 
-Cross-fitted over persons (`calibration.recalibrated`), so that "after" is honest. Janssen et al., J Clin Epidemiol
-2008;61:76 (the ladder of updates); Murphy, J Appl Meteorol 1973;12:595 (parts of the Brier score).
+The updates are those of `evaluate.recalibration`, isotonic regression beside them: cross-fitted over persons, so that
+"after" is honest. Murphy, J Appl Meteorol 1973;12:595 (parts of the Brier score).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Final, get_args
 
 import pandas as pd
 
 from cardionets.config import Protocol
-from cardionets.evaluate import calibration
-from cardionets.evaluate.bootstrap import clustered_mean
+from cardionets.evaluate import calibration, recalibration
 from cardionets.evaluate.cube import Cube
 from cardionets.evaluate.discrimination import require_classes
-from cardionets.evaluate.disease_metrics import Sample
-from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError
-from cardionets.evaluate.rows import Rows, attempt
+from cardionets.evaluate.disease_metrics import Sample, calibration_metrics
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, not_estimable
+from cardionets.evaluate.rows import Rows
 
 RECEIVED: Final = "as received"
 METHODS: Final = (RECEIVED, *get_args(calibration.Recalibration))
+KINDS: Final = ("calibration_intercept", "calibration_slope", "oe", "ici", "brier")
 PARTS: Final = ("reliability", "resolution", "uncertainty")
-FEWEST: Final = 10  # events and non-events, below which an update fitted on four fifths of a centre is noise
 
 
 def updated(sample: Sample, method: str, seed: int) -> Floats:
@@ -33,13 +31,8 @@ def updated(sample: Sample, method: str, seed: int) -> Floats:
     risk = sample.risks[0]
     if ((risk < 0) | (risk > 1)).any():
         raise NotEstimableError("the predictions are not probabilities")
-    if method == RECEIVED:
-        return risk
-    events = int(sample.labels.sum())
-    if min(events, len(sample.labels) - events) < FEWEST:
-        raise NotEstimableError(f"{FEWEST} events and {FEWEST} non-events are needed to recalibrate")
-    chosen = next(m for m in get_args(calibration.Recalibration) if m == method)
-    return calibration.recalibrated(sample.labels, risk, chosen, sample.persons, seed=seed)
+    chosen = next((m for m in get_args(calibration.Recalibration) if m == method), None)
+    return risk if chosen is None else recalibration.update(sample, risk, chosen, seed)
 
 
 def before_and_after(cube: Cube, protocol: Protocol, cohort: str) -> pd.DataFrame:
@@ -51,32 +44,18 @@ def before_and_after(cube: Cube, protocol: Protocol, cohort: str) -> pd.DataFram
     for endpoint in cube.diseases():
         _, sample = Sample.of(cube, endpoint, [0])
         for method in METHODS:
-            rows = Rows(cohort, "test")
-            events = int(sample.labels.sum())
-            for metric, compute in _steps(sample, method, protocol).items():
-                rows.add(endpoint, *cube.arms[0], metric, attempt(compute), len(sample.labels), events)
+            rows, counts = Rows(cohort, "test"), (len(sample.labels), int(sample.labels.sum()))
+            for metric, estimate in _metrics(sample, method, protocol).items():
+                rows.add(endpoint, *cube.arms[0], metric, estimate, *counts)
             tables.append(rows.frame().assign(recalibration=method))
     return pd.concat(tables, ignore_index=True) if tables else Rows(cohort, "test").frame()
 
 
-def _steps(sample: Sample, method: str, protocol: Protocol) -> dict[str, Callable[[], Estimate | float]]:
-    level, labels, persons = protocol.statistics.level, sample.labels, sample.persons
+def _metrics(sample: Sample, method: str, protocol: Protocol) -> dict[str, Estimate]:
     try:
         risk = updated(sample, method, protocol.seed)
+        found = calibration_metrics(replace(sample, risks=risk[None]), risk, protocol.statistics.level)
+        parts = calibration.brier_parts(sample.labels, risk)
     except NotEstimableError as error:
-        return dict.fromkeys(
-            ("calibration_intercept", "calibration_slope", "oe", "ici", "brier"), partial(_fail, error)
-        )
-    parts = partial(calibration.brier_parts, labels, risk)
-    return {
-        "calibration_intercept": lambda: calibration.intercept(labels, risk, level, persons),
-        "calibration_slope": lambda: calibration.slope(labels, risk, level, persons),
-        "oe": lambda: calibration.observed_expected(labels, risk, level, persons),
-        "ici": lambda: calibration.ici(labels, risk),
-        "brier": lambda: clustered_mean((risk - labels) ** 2, persons, level),
-        **{f"brier_{name}": lambda name=name: parts()[name] for name in PARTS},  # type: ignore[misc]
-    }
-
-
-def _fail(error: NotEstimableError) -> Estimate:
-    raise error
+        return dict.fromkeys(KINDS, not_estimable(str(error)))
+    return found | {f"brier_{name}": Estimate(parts[name]) for name in PARTS}
