@@ -82,7 +82,7 @@ trusted = trust.trust(predictions, records, widths, novelty, cohort=cohort, seed
 found = pd.concat([found, updated, trusted], ignore_index=True)
 book.results(found, "metrics")
 about = people.characteristics(records, cohort, protocol.statistics.minimum_cell)
-book.results(about, "people")
+book.results(about, "case_mix")
 n = records.loc[records["split"] == "test", "person"].nunique()
 names = {name: tables.endpoint_label(name) for name in found["endpoint"].unique()}
 
