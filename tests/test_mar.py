@@ -41,9 +41,9 @@ def awake(model: Mar) -> Mar:
 def starts(n: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     condition = torch.randn(n, *PREFIX, generator=generator)
-    guess, noise = torch.randn(2, n, TOKENS, CHANNELS, generator=generator)
+    noise = torch.randn(n, TOKENS, CHANNELS, generator=generator)
     order = torch.stack([torch.randperm(TOKENS, generator=generator) for _ in range(n)])
-    return condition, guess, noise, order
+    return condition, torch.randn(n, TOKENS, CHANNELS, generator=generator), noise, order
 
 
 @given(st.integers(1, 300), st.integers(1, 400))

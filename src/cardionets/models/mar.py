@@ -144,7 +144,6 @@ class Mar(nn.Module):
         self.settings, self.tokens, self.channels = settings, tokens, channels
         s, (prefix, width) = settings, condition
         self.embed = nn.Linear(channels, s.dim)
-        self.guess = nn.Linear(channels, s.dim)
         self.condition = nn.Linear(width, s.dim)
         self.no_condition = nn.Parameter(torch.randn(prefix, s.dim) * 0.02)
         self.prefix_position = nn.Parameter(torch.randn(prefix, s.dim) * 0.02)
@@ -153,9 +152,12 @@ class Mar(nn.Module):
         self.hidden = nn.Parameter(torch.randn(s.dim) * 0.02)
         self.encoder = Transformer(s.dim, s.encoder_depth, s.heads)
         self.decoder = Transformer(s.dim, s.decoder_depth, s.heads)
-        for module in (self.embed, self.guess, self.condition, self.encoder, self.decoder):
+        for module in (self.embed, self.condition, self.encoder, self.decoder):
             module.apply(initialise)
         self.head = TokenHead(channels, s.dim, s.head_width, s.head_depth)
+        self.guess = nn.Linear(channels, s.dim)
+        nn.init.zeros_(self.guess.weight)  # the hints start as nothing
+        nn.init.zeros_(self.guess.bias)
 
     def known(self, condition: Tensor, guess: Tensor, dropped: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the ECG says: prefix tokens (b, m, d) of its tokens (b, m, e), and hints (b, n, d) at every place.
