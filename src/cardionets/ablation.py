@@ -190,7 +190,7 @@ def _scores(study: Study, store: Store, variant: str, seed: int, split: str) -> 
         moments = Moments.of(truth.loc[wide.index].to_numpy(np.float64), wide.to_numpy(np.float64), person.to_numpy())
         replicates = np.nanmean(moments.bootstrap(statistics.bootstrap, study.protocol.seed)["r2"], axis=1)
         value = float(np.nanmean(moments.scores()["r2"]))
-        out[str(arm), float(fraction)] = _Score(person.nunique(), value, replicates)
+        out[str(arm), float(str(fraction))] = _Score(person.nunique(), value, replicates)
     return out
 
 

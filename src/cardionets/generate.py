@@ -297,7 +297,9 @@ def _compare(
     model.ridge = fit.head
     with torch.no_grad():
         flat = {s: fit.head(torch.from_numpy(x[s])).numpy() for s in x}
-    flat["train"] = left_out(flat["train"], y["train"], basis, x["train"], fit.penalty).astype(np.float32)
+    flat["train"] = left_out(flat["train"], y["train"].astype(np.float64), basis, x["train"], fit.penalty).astype(
+        np.float32
+    )
     shape = tokens["train"][0].shape[1:]
     guesses = {s: part.reshape(len(part), *shape) for s, part in flat.items()}
     model.get_buffer("residual").copy_(torch.from_numpy((tokens["train"][0] - guesses["train"]).std((0, 1)).clip(1e-3)))

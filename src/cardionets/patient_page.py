@@ -217,7 +217,7 @@ def sees(found: Answer) -> str:
 def estimate_rows(rows: Sequence[Estimate]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and lines of the table of phenotypes."""
     head = ("Phenotype", "Place", "Reference group", "Estimate", f"{LEVEL:.0%} interval", "Reference range")
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for e in rows:
         unit, r = e.phenotype.unit, e.reference
         group = f"{r.group}, n = {r.n:,}" if r else "none"

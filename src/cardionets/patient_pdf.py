@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 import matplotlib.image as mpimg
@@ -44,7 +44,7 @@ def write(
 @styled
 def sheet(study: Study, recording: Recording, found: Answer | None, drawn: Cines, why: Drivers | None) -> Figure:
     """The sheet as a figure of its true size."""
-    figure = Figure(figsize=(WIDTH / INCH, HEIGHT / INCH), layout="none")
+    figure = Figure(figsize=(WIDTH / INCH, HEIGHT / INCH))
     simulated = recording.simulated or (found is not None and found.simulated)
     _heading(figure, recording, simulated)
     if recording.shown is not None:
@@ -117,7 +117,7 @@ def _image(figure: Figure, x: float, y: float, width: float, height: float, png:
     axes.set_anchor("NW")
 
 
-def _text(figure: Figure, x: float, y: float, text: str, size: float, **style: str) -> None:
+def _text(figure: Figure, x: float, y: float, text: str, size: float, **style: Any) -> None:
     figure.text(x / WIDTH, y / HEIGHT, text, fontsize=size, va="center", **style)
 
 

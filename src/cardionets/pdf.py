@@ -49,7 +49,7 @@ def _style(size: float, bold: bool = False, **more: Any) -> ParagraphStyle:
     return ParagraphStyle(name, fontName="Sans-Bold" if bold else "Sans", fontSize=size, leading=1.3 * size, **more)
 
 
-class _Report(BaseDocTemplate):
+class _Report(BaseDocTemplate):  # type: ignore[misc]
     """A4 pages with a running footer; headings reach the contents and the outline."""
 
     def __init__(self, target: io.BytesIO, title: str, footer: str, simulated: bool) -> None:

@@ -9,7 +9,7 @@ peak rate and the share of it that are given: they are an assumption, the rest i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -31,7 +31,7 @@ from cardionets.models.cmr_mae import VIEWS, CmrMae, cmr_mae_loss
 from cardionets.models.ecg_mae import RR_FEATURES, EcgMae, ecg_mae_loss
 from cardionets.models.mar import Mar, MarSettings, mar_loss
 from cardionets.models.segment import Segmenter, SegmentSettings, segment_loss
-from cardionets.models.supervised import EcgNetwork, supervised_loss
+from cardionets.models.supervised import EcgNetwork, Task, supervised_loss
 from cardionets.models.tokenizer import Tokenizer, tokenizer_loss
 from cardionets.progress import track
 from cardionets.schedule import TrainSettings, apply_speed
@@ -65,7 +65,7 @@ class _FakeDraw(Draw):
     """Random numbers without values; the one number that shapes follow from is its median."""
 
     def __init__(self) -> None:
-        self.device, self._generator = torch.device("cpu"), None
+        self.device, self._generator = torch.device("cpu"), torch.Generator()
 
     def number(self) -> float:
         return 0.5
@@ -147,7 +147,7 @@ def _arms(study: Study, pairs: int, both: int) -> Iterator[Work]:
     align, names = study.block("align", AlignSettings), study.protocol.endpoints.diseases
     passes = sum(f ** (1 - heads.stretch) for f in study.protocol.endpoints.label_fractions)
     signal, count = _pick(study.grid, "ecg", "beat"), len(phenotypes.NAMES)
-    tasks = (
+    tasks: Sequence[tuple[str, int, Task, AlignSettings | None, TrainSettings, int]] = (
         ("phenotypes, scratch", count, "phenotypes", None, heads.scratch, round(pairs * passes)),
         ("phenotypes, finetune", count, "phenotypes", align, heads.finetune, round(pairs * passes)),
         ("screening, scratch", len(names), "diseases", None, heads.scratch, both),

@@ -166,7 +166,7 @@ def _cluster() -> Iterator[None]:
     try:
         from distributed import Client
 
-        client = Client(address, timeout="20s", set_as_default=True)
+        client: Any = Client(address, timeout="20s", set_as_default=True)
     except ImportError:
         raise StudyError(f"{SCHEDULER}: dask is not installed; run `pip install distributed`, or unset it.") from None
     except (OSError, ValueError) as error:

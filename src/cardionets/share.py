@@ -116,7 +116,8 @@ def _page(study: Study, cohort: str, made: dict[str, pd.DataFrame], files: dict[
     for name, frame in made.items():
         section = page.Section(name.replace("_", " ").capitalize(), folded=len(frame) > 60)
         section.paragraphs.append(_words(frame))
-        section.tables.append(tables.to_html(frame, name, provenance) if len(frame) <= 60 else _plain(frame))
+        shown = tables.to_html(frame, name, provenance) if len(frame) <= 60 else _plain(frame)
+        section.tables.append(page.Table(frame, name, provenance.line(), shown))
         sections.append(section)
     pictures = [page.Picture(data, name) for name, data in files.items() if name.endswith(".png")]
     sections.append(page.Section("Figures", pictures=pictures))

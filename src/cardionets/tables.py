@@ -197,10 +197,10 @@ def _latex(frame: pd.DataFrame, title: str, provenance: Provenance) -> str:
     kind = "longtable" if len(rows) > LONG else "tabular"
     caption = rf"\caption{{{_tex(title)}. {_tex(note)}}}"
     layout = rf"\begin{{{kind}}}{{{'l' * frame.shape[1]}}}"
-    body = [r"\hline", head, r"\hline", *rows, r"\hline", rf"\end{{{kind}}}", ""]
+    ruled = [r"\hline", head, r"\hline", *rows, r"\hline", rf"\end{{{kind}}}", ""]
     if kind == "longtable":
-        return "\n".join([layout, rf"{caption} \\", *body])
-    return "\n".join([r"\begin{table}", caption, layout, *body[:-1], r"\end{table}", ""])
+        return "\n".join([layout, rf"{caption} \\", *ruled])
+    return "\n".join([r"\begin{table}", caption, layout, *ruled[:-1], r"\end{table}", ""])
 
 
 SIGNS: Final = {

@@ -87,7 +87,10 @@ def numbers(study: Study, cohort: str, metric: str, endpoints: Sequence[str], ar
     found = pd.read_csv(path)
     found = found[(found["metric"] == metric) & found["endpoint"].isin(endpoints) & found["arm"].isin(arms)]
     found = found[found["fraction"].isna() | (found["fraction"] == 1)]
-    lines = {(r.endpoint, r.arm): _cell(r.estimate, r.lower, r.upper) for r in found.itertuples()}
+    lines = {
+        (r.endpoint, r.arm): _cell(*values)
+        for r, values in zip(found.itertuples(), found[["estimate", "lower", "upper"]].to_numpy(float))
+    }
     seen = [arm for arm in arms if any(key[1] == arm for key in lines)]
     rows = [[_label(name), *(lines.get((name, arm), "–") for arm in seen)] for name in endpoints]
     title = f"{metric.replace('_', ' ')} on test people, with 95 % intervals"
@@ -104,5 +107,5 @@ def _cell(estimate: float, lower: float, upper: float) -> str:
 
 
 def _label(endpoint: str) -> str:
-    known = {**phenotypes.BY_NAME, **diseases.BY_NAME}
-    return known[endpoint].label if endpoint in known else endpoint
+    known = {**{k: p.label for k, p in phenotypes.BY_NAME.items()}, **{k: d.label for k, d in diseases.BY_NAME.items()}}
+    return known.get(endpoint, endpoint)

@@ -44,7 +44,8 @@ def _arm_codes(rows: pd.DataFrame) -> tuple[NDArray[np.int64], list[tuple[str, f
     arm, arms = pd.factorize(rows["arm"])
     fraction, fractions = pd.factorize(rows["fraction"])
     code, pairs = pd.factorize(arm * len(fractions) + fraction)
-    return code, [(str(arms[p // len(fractions)]), float(fractions[p % len(fractions)])) for p in pairs]
+    places = [divmod(int(p), len(fractions)) for p in pairs]
+    return code, [(str(arms[i]), float(fractions[j])) for i, j in places]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Labels are boolean (n,), scores are any real numbers that rise with risk. Severa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -271,9 +271,10 @@ def at_prevalence(lr_positive: Estimate, lr_negative: Estimate, prevalence: floa
     def share(ratio: float, turned: bool) -> float:
         return 1 / (1 + odds * ratio) if turned else odds * ratio / (1 + odds * ratio)
 
-    ppv = Estimate(*(share(x, False) for x in (lr_positive.value, lr_positive.lower, lr_positive.upper)))
-    npv = Estimate(*(share(x, True) for x in (lr_negative.value, lr_negative.upper, lr_negative.lower)))
-    return replace(ppv, note=lr_positive.note), replace(npv, note=lr_negative.note)
+    a, b = lr_positive, lr_negative
+    ppv = Estimate(share(a.value, False), share(a.lower, False), share(a.upper, False), a.note)
+    npv = Estimate(share(b.value, True), share(b.upper, True), share(b.lower, True), b.note)
+    return ppv, npv
 
 
 def mcnemar(correct_a: Bools, correct_b: Bools) -> tuple[float, float]:

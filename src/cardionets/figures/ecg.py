@@ -51,7 +51,7 @@ def paper_mm(signal: NDArray[np.floating], rate_hz: float) -> tuple[float, float
 
 
 def _seconds(signal: NDArray[np.floating], rate_hz: float) -> float:
-    return min(10.0, signal.shape[1] / rate_hz)
+    return float(min(10.0, signal.shape[1] / rate_hz))
 
 
 def draw_ecg(axes: Axes, signal: NDArray[np.floating], rate_hz: float, rhythm: str = "II") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -56,7 +57,7 @@ def _panel(ax: Axes, table: pd.DataFrame, keys: pd.DataFrame, metric: str) -> No
             labels.append(str(name).replace("atrial fibrillation", "AF"))
             row = part[(part["metric"] == metric) & (part["group"] == name)]
             if len(row):
-                mark = {"fmt": MARKS[k % 8], "ms": 3, "lw": 0.8, "color": OKABE_ITO[k % 5]}
+                mark: dict[str, Any] = {"fmt": MARKS[k % 8], "ms": 3, "lw": 0.8, "color": OKABE_ITO[k % 5]}
                 ax.errorbar(row["estimate"], [y], xerr=bars_of(row), **mark)
                 ax.text(1.0, y, f"{int(row['n'].iloc[0]):,}", fontsize=5.3, va="center", ha="right", transform=edge)
         y += 1.6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -82,7 +83,7 @@ def roc(shown: Panels, title: str = "ROC", level: float = 0.95) -> Figure:
         except NotEstimableError as error:
             _sorry(ax, error)
             continue
-        for k, arm in enumerate(reversed(risks)):
+        for k, arm in enumerate(reversed(list(risks))):
             x, y, _ = roc_curve(labels, risks[arm])
             e = discrimination.auc(labels, np.asarray(risks[arm], dtype=float), level)
             ax.plot(x, y, color=tint[arm], ls=(LINES * 3)[names.index(arm)], lw=1.1)
@@ -110,7 +111,7 @@ def calibration_plot(shown: Panels, title: str = "Calibration") -> Figure:
             for k, (name, risk) in enumerate(risks.items()):
                 line = (LINES * 3)[names.index(name)]
                 words = _curve(ax, labels, np.asarray(risk, dtype=float), tint[name], line)
-                place = {"transform": ax.transAxes, "va": "top", "bbox": PAPER}
+                place: dict[str, Any] = {"transform": ax.transAxes, "va": "top", "bbox": PAPER}
                 ax.text(0.03, 0.97 - 0.1 * k, words, color=tint[name], fontsize=6, **place)
             top = max(top, _tenths(ax, labels, np.asarray(next(iter(risks.values())), dtype=float), tint[names[0]]))
         except NotEstimableError as error:
@@ -123,11 +124,12 @@ def calibration_plot(shown: Panels, title: str = "Calibration") -> Figure:
     return figure
 
 
-def _curve(ax: Axes, labels: Labels, risk: NDArray[np.floating], colour: str, line: object) -> str:
-    grid = np.linspace(*np.quantile(risk, [0.01, 0.99]), 100)
+def _curve(ax: Axes, labels: Labels, risk: NDArray[np.floating], colour: str, line: Any) -> str:
+    low, high = np.quantile(risk, [0.01, 0.99])
+    grid = np.linspace(float(low), float(high), 100)
     try:
         slope, oe = calibration.slope(labels, risk), calibration.observed_expected(labels, risk)
-        ax.plot(grid, calibration.flexible_curve(labels, risk)(grid), color=colour, ls=line)  # type: ignore[arg-type]
+        ax.plot(grid, calibration.flexible_curve(labels, risk)(grid), color=colour, ls=line)
         return f"slope {slope.value:.2f}, O/E {oe.value:.2f}".replace("-", "−")
     except NotEstimableError:
         return "curve not estimable"

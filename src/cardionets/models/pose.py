@@ -90,7 +90,7 @@ class Pose(nn.Module):
         return torch.stack(found, dim=1)
 
     def _align(self, shown: Tensor, template: Tensor) -> Tensor:
-        return torch.cat([self._search(part, template) for part in shown.split(BLOCK)])
+        return torch.cat([self._search(part, template) for part in torch.split(shown, BLOCK)])
 
     def _search(self, shown: Tensor, template: Tensor) -> Tensor:
         """Best angle on the list and best whole-pixel shift, each refined by a parabola."""
@@ -113,7 +113,8 @@ class Pose(nn.Module):
 
         def correlate(image: Tensor, kernel: Tensor) -> Tensor:
             product = torch.fft.rfft2(image) * torch.fft.rfft2(kernel).conj()
-            return torch.fft.irfft2(product, s=image.shape[-2:])
+            correlation: Tensor = torch.fft.irfft2(product, s=image.shape[-2:])
+            return correlation
 
         # shifting the picture by +d aligns its place p with the template's place p + d
         error = correlate(turned.square().sum(-3), window) - 2 * correlate(turned, window * template).sum(-3)
