@@ -180,3 +180,10 @@ def test_vocabulary_knows_every_arm_and_reason() -> None:
         assert vocabulary.reason_is_known(reason, study), reason
     for reason in ("Mr Smith", "seen 2019-03-04", "unreadable: smith", "clipped_x5_miller"):
         assert not vocabulary.reason_is_known(reason, study), reason
+
+
+def test_a_share_of_the_cases_is_hidden_with_the_few_it_leaves() -> None:
+    known = groups(cad=(100, 100, 20, 20, 80, 80))
+    rows = [row("cad", "sensitivity_at_specificity", value, 100, 20) for value in (0.85, 0.5, 0.15)]
+    out = disclosure.suppress_metrics(table(*rows), known, MINIMUM)
+    assert out["n"].notna().tolist() == [False, True, False]  # 3 missed, 10 and 10, 3 found

@@ -20,7 +20,8 @@ from cardionets import diseases
 DIGITS: Final = 4  # significant digits of every estimate that leaves
 ESTIMATES: Final = ("estimate", "lower", "upper")
 OPERATING: Final = ("sensitivity", "specificity", "ppv", "npv", "lr_positive", "lr_negative", "ppv_balanced")
-OPERATING_ALL: Final = (*OPERATING, "npv_balanced")
+OPERATING_ALL: Final = (*OPERATING, "npv_balanced", "accuracy_balanced")
+SHARES: Final = ("sensitivity_at_specificity", "specificity_at_sensitivity")
 HIDDEN: Final = "kept at the site: it would show a group that is too small"
 REASONS: Final = (
     "there are no events",
@@ -170,7 +171,7 @@ def suppress_metrics(metrics: pd.DataFrame, people: pd.DataFrame, minimum: int) 
     two-by-two table, when a cell of that table is small. Of the subtypes, which add up, a second one is hidden too.
     """
     table = metrics.reset_index(drop=True)
-    blank = _small_groups(table, people, minimum) | _small_tables(table, minimum)
+    blank = _small_groups(table, people, minimum) | _small_tables(table, minimum) | _small_shares(table, minimum)
     table = table.assign(note=[note_of(note) for note in table["note"]])
     for column in ESTIMATES:
         table[column] = rounded(table[column])
@@ -208,6 +209,17 @@ def _with_partners(endpoints: set[str], people: pd.DataFrame) -> set[str]:
         rest = [name for name in parts if name not in endpoints]
         endpoints = endpoints | {str(people.loc[rest, "cases"].astype(int).idxmin())}
     return endpoints
+
+
+def _small_shares(table: pd.DataFrame, minimum: int) -> NDArray[np.bool_]:
+    """Rows whose share of the cases (or controls) is, or leaves, a count of 1 to minimum - 1."""
+    events = table["events"].astype("Float64").to_numpy(float, na_value=np.nan)
+    n, share = table["n"].to_numpy(float), table["estimate"].to_numpy(float)
+    whole = np.where(table["metric"].eq("sensitivity_at_specificity"), events, n - events)
+    part = np.rint(np.nan_to_num(share * whole))
+    rest = np.rint(np.nan_to_num(whole)) - part
+    few = ((part > 0) & (part < minimum)) | ((rest > 0) & (rest < minimum))
+    return np.asarray(few & table["metric"].isin(SHARES).to_numpy())
 
 
 def _small_tables(table: pd.DataFrame, minimum: int) -> NDArray[np.bool_]:

@@ -49,6 +49,7 @@ METRICS: Final = tuple(
     sensitivity specificity ppv npv ppv_balanced npv_balanced lr_positive lr_negative auc_difference r2
     r mae bias ccc mean_r2 mean_r mean_r2_difference r2_difference loa_lower loa_upper ssim psnr motion
     roughness frechet feature_distance nearest_training median_rank top_1 top_5 top_10
+    sensitivity_at_specificity specificity_at_sensitivity accuracy_balanced accuracy_difference macro_auc
 """)
 )
 _METRIC: Final = re.compile(rf"(?:{'|'.join(METRICS)})(?:_on_real)?(?:_p(?:_holm|_bh)?)?")
@@ -56,7 +57,7 @@ _ARM: Final = rf"(?:{'|'.join(ARMS)})(?:\+(?:{'|'.join(UPDATES)}))?"
 _ARM_OR_PAIR: Final = re.compile(rf"{_ARM}(?: (?:minus|-) {_ARM})?")
 _ENDPOINTS: Final = frozenset(
     (*diseases.NAMES, *diseases.SUBTYPES, *phenotypes.NAMES, "all_phenotypes", "headline_phenotypes")
-) | {"cine_sax", "cine_4ch", "cine"}
+) | {"cine_sax", "cine_4ch", "cine", "cardiomyopathy_subtypes"}
 _VIEWS: Final = ("sax", "4ch")
 _PLAIN_REASONS: Final = frozenset(
     ["", OTHER, "train", "val", "test", *_VIEWS, "sax and 4ch", "withdrawn", "site exclusion list", "unreadable"]
@@ -101,7 +102,7 @@ def _rules(study: Study, cohort: str) -> dict[str, Callable[[str], bool]]:
     return {
         "cohort": lambda v: v == cohort,
         "endpoint": lambda v: v in _ENDPOINTS,
-        "arm": lambda v: bool(_ARM_OR_PAIR.fullmatch(v)),
+        "arm": lambda v: v == "all arms" or bool(_ARM_OR_PAIR.fullmatch(v)),
         "split": lambda v: v == "test",
         "metric": lambda v: bool(_METRIC.fullmatch(v)),
         "note": lambda v: v in NOTES,
