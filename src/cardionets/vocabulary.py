@@ -39,7 +39,7 @@ ARMS: Final = tuple(
     _words("""
     covariates beat_ridge beat_ridge_teacher rr_rule scratch mae aligned aligned_teacher
     aligned_finetuned aligned_covariates cmr aligned_site generated generated_mean shuffled ridge
-    neighbour training_mean reconstruction real
+    neighbour training_mean reconstruction real direct
 """)
 )
 UPDATES: Final = ("intercept", "intercept_slope")
@@ -49,7 +49,8 @@ METRICS: Final = tuple(
     sensitivity specificity ppv npv ppv_balanced npv_balanced lr_positive lr_negative auc_difference r2
     r mae bias ccc mean_r2 mean_r mean_r2_difference r2_difference loa_lower loa_upper ssim psnr motion
     roughness frechet feature_distance nearest_training median_rank top_1 top_5 top_10
-    sensitivity_at_specificity specificity_at_sensitivity accuracy_balanced accuracy_difference macro_auc
+    sensitivity_at_specificity specificity_at_sensitivity accuracy_balanced accuracy_difference macro_auc closing doubt_r
+    error_over_doubt r_difference
 """)
 )
 _METRIC: Final = re.compile(rf"(?:{'|'.join(METRICS)})(?:_on_real)?(?:_p(?:_holm|_bh)?)?")
