@@ -104,17 +104,23 @@ def hospital(study: Study, n: int, seed: int = 0) -> tuple[Source, Fitted, np.nd
     return Source(records, x), fitted, x
 
 
+def tuned(study: Study, fitted: Fitted, source: Source, rows: np.ndarray) -> list[pd.DataFrame]:
+    """What the predict stage adds: one frame, or none where nothing could be learnt."""
+    head = site_heads.learn(study, fitted, source)  # type: ignore[arg-type]
+    return [] if head is None else [site_heads.frame(fitted, head, source, rows)]  # type: ignore[arg-type]
+
+
 def test_site_heads_learn_from_training_people_only() -> None:
     study = study_with()
     source, fitted, x = hospital(study, 1500)
     rows = np.flatnonzero(source.records["split"] != "train")
-    (found,) = site_heads.frames(study, fitted, source, rows)  # type: ignore[arg-type]
+    (found,) = tuned(study, fitted, source, rows)
     assert set(found["arm"]) == {"aligned_site"}
     assert np.corrcoef(logit(found["cad"]), 2 * x[rows, 1])[0, 1] > 0.95
     assert found["valve"].isna().all()  # no label at the site: silent
     changed = source.records["split"] == "test"
     source.records.loc[changed, "cad"] = ~source.records.loc[changed, "cad"]
-    (again,) = site_heads.frames(study, fitted, source, rows)  # type: ignore[arg-type]
+    (again,) = tuned(study, fitted, source, rows)
     pd.testing.assert_frame_equal(found, again)  # test labels are not read
 
 
@@ -123,7 +129,7 @@ def test_few_people_leave_the_released_head_nearly_as_it_is() -> None:
     source, fitted, x = hospital(study, 60, seed=3)
     source.records["cad"] = pd.array(np.random.default_rng(5).uniform(size=60) < expit(x[:, 0]), dtype="boolean")
     rows = np.flatnonzero(source.records["split"] == "test")
-    (found,) = site_heads.frames(study, fitted, source, rows)  # type: ignore[arg-type]
+    (found,) = tuned(study, fitted, source, rows)
     assert np.corrcoef(logit(found["cad"]), x[rows, 0])[0, 1] > 0.6
 
 
@@ -131,7 +137,7 @@ def test_without_training_people_the_arm_is_left_out(capsys: pytest.CaptureFixtu
     study = study_with()
     source, fitted, _ = hospital(study, 20)
     source.records["split"] = "test"
-    assert list(site_heads.frames(study, fitted, source, np.arange(20))) == []  # type: ignore[arg-type]
+    assert tuned(study, fitted, source, np.arange(20)) == []
     assert "left out" in capsys.readouterr().out
 
 
