@@ -23,7 +23,7 @@
 arm = "aligned"
 
 # %%
-from cardionets import pack, report
+from cardionets import pack, report, views
 from cardionets.workbook import Workbook
 
 book = Workbook("report")
@@ -39,8 +39,8 @@ for sentence in report.phenotype_sentences(book.study, found, arm) + report.scre
 
 # %%
 page = report.build_study(book.study, found, out=book.out / "study.html")
-report.write_summary(found, book.out / "metrics.json", arm)
-report.write_plots(found, book.out / "plots", arm)
+views.write_summary(found, book.out / "metrics.json", arm)
+views.write_plots(found, book.out / "plots", arm)
 
 # %% [markdown]
 # ## What journals ask for

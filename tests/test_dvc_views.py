@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from cardionets import report
+from cardionets import views
 from tests.conftest import ROOT
 from tests.test_report import metrics
 
@@ -34,8 +34,8 @@ def git(root: Path, *command: str) -> None:
 def write(root: Path, table: pd.DataFrame) -> None:
     """The report's files where the pipeline declares them."""
     out = root / "reports" / "study" / "report"
-    report.write_summary(table, out / "metrics.json")
-    report.write_plots(table, out / "plots")
+    views.write_summary(table, out / "metrics.json")
+    views.write_plots(table, out / "plots")
 
 
 def test_metrics_and_plots_are_declared_shown_and_compared(tmp_path: Path) -> None:

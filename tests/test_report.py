@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cardionets import page, pdf, report, tables, topics
+from cardionets import page, pdf, report, tables, topics, views
 from cardionets.config import Study, StudyError
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.figures.base import Provenance
@@ -149,7 +149,7 @@ def test_summary_and_results(tmp_path: Path) -> None:
     table[table["cohort"] == "ukb"].to_csv(tmp_path / "results" / "ukb" / "metrics.csv", index=False)
     read = report.read_results(tmp_path / "results")
     assert len(read) == (table["cohort"] == "ukb").sum()
-    written = json.loads(report.write_summary(read, tmp_path / "metrics.json").read_text())
+    written = json.loads(views.write_summary(read, tmp_path / "metrics.json").read_text())
     assert written == {"ukb": {"cad_auc": 0.71}}
     with pytest.raises(StudyError, match="no metrics table"):
         report.read_results(tmp_path / "nothing")
@@ -212,7 +212,7 @@ def test_long_tables_are_plain_and_break_over_pages(tmp_path: Path) -> None:
 
 
 def test_plots_for_dvc(tmp_path: Path) -> None:
-    report.write_plots(metrics(), tmp_path)
+    views.write_plots(metrics(), tmp_path)
     assert pd.read_csv(tmp_path / "auc.csv")["estimate"].tolist() == [0.71, 0.74, 0.77, 0.8]
     assert pd.read_csv(tmp_path / "label_fractions.csv").columns.tolist() == ["cohort", "fraction", "estimate"]
     assert pd.read_csv(tmp_path / "phenotypes.csv").empty

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from cardionets.evaluate.people import COLUMNS as PEOPLE
 from cardionets.evaluate.pooling import pool_metrics, pool_on
 from cardionets.evaluate.scales import SCALES
 from cardionets.figures.base import Provenance, png_bytes
-from cardionets.files import atomic_path
 
 STAGES = {
     "prepare": "Data and participants",
@@ -297,37 +295,3 @@ def present(study: Study, metrics: pd.DataFrame, reports: Path) -> list[str]:
 def _topics(study: Study, reports: Path, shown: Sequence[topics.Topic], cohorts: Sequence[str]) -> list[page.Section]:
     found = (topics.section(study, reports, topic, cohorts) for topic in shown)
     return [section for section in found if section is not None]
-
-
-def summary(metrics: pd.DataFrame, arm: str) -> dict[str, dict[str, float]]:
-    """The few numbers that ``dvc metrics`` compares: cohort -> name -> value, at the largest fraction."""
-    top = metrics[(metrics["arm"] == arm) & (metrics["fraction"] == metrics["fraction"].max())]
-    wanted = top[top["metric"].isin(["mean_r2", "auc", "ssim", "psnr"]) & top["estimate"].notna()]
-    found: dict[str, dict[str, float]] = {}
-    for _, row in wanted.iterrows():
-        found.setdefault(str(row["cohort"]), {})[f"{row['endpoint']}_{row['metric']}"] = round(
-            float(row["estimate"]), 4
-        )
-    return found
-
-
-def write_summary(metrics: pd.DataFrame, path: Path, arm: str | None = None) -> Path:
-    """Write `summary` as JSON."""
-    return page.write(path, json.dumps(summary(metrics, arm or best_arm(metrics)), indent=1, sort_keys=True) + "\n")
-
-
-PLOTS = {"auc": ("auc", "endpoint"), "phenotypes": ("r2", "endpoint"), "label_fractions": ("mean_r2", "fraction")}
-
-
-def write_plots(metrics: pd.DataFrame, folder: Path, arm: str | None = None) -> list[Path]:
-    """CSV files that ``dvc plots`` draws and compares: one metric of one arm over endpoints or label fractions."""
-    chosen = metrics[metrics["arm"].eq(arm or best_arm(metrics)) & metrics["estimate"].notna()]
-    written = []
-    for name, (metric, axis) in PLOTS.items():
-        rows = chosen[chosen["metric"] == metric]
-        if axis == "endpoint":
-            rows = rows[rows["fraction"] == rows["fraction"].max()]
-        with atomic_path(folder / f"{name}.csv") as aside:
-            rows[["cohort", axis, "estimate"]].to_csv(aside, index=False, float_format="%.4f", lineterminator="\n")
-        written.append(folder / f"{name}.csv")
-    return written
