@@ -49,16 +49,11 @@ predictions = pd.read_parquet(book.study.path("predictions", f"{cohort}.parquet"
 
 # %% [markdown]
 # ## What this centre can say, before anybody looks at a result
-# Events, and the width of interval that an AUC of 0.8 or a correlation of 0.6 would get. No prediction is read.
+# Events, and the width of interval that an AUC of 0.8 or a correlation of 0.6 would get. Then the gate
+# against leakage: who could have seen what. It is computed, and this notebook stops where a check fails.
 
 # %%
 book.table(multiplicity.adequacy(records, protocol), "adequacy", "Size of the sample")
-
-# %% [markdown]
-# ## Who could have seen what
-# The gate against leakage. It is computed, and this notebook stops where a check fails.
-
-# %%
 proof = leakage.proof(book.store, predictions, external=book.settings.role == "external")
 book.table(proof, "leakage", "Gate against leakage")
 
@@ -115,17 +110,13 @@ if measured:
 
 # %% [markdown]
 # Headline phenotypes, arm against covariates: the difference of two correlations with one truth (Zou's interval,
-# Steiger's test), Holm and Benjamini-Hochberg across phenotypes.
+# Steiger's test), Holm and Benjamini-Hochberg across phenotypes. Then what the prediction adds to age, sex, height and
+# weight: an association on test people, clustered by person.
 
 # %%
 pairs = found[found["endpoint"].isin(headline) & found["metric"].str.startswith("r_difference")]
 wide = pairs.pivot_table("estimate", ["endpoint", "arm", "fraction"], "metric", sort=False).reset_index()
 book.table(wide, "correlations", "Differences in correlation, with p values", rows=20)
-
-# %% [markdown]
-# What does the prediction add to age, sex, height and weight? An association on test people, clustered by person.
-
-# %%
 book.table(added.added_value(predictions, records, arm, headline), "added", f"What {arm} adds to covariates")
 
 # %% [markdown]
