@@ -49,11 +49,7 @@ def _style(size: float, bold: bool = False, **more: Any) -> ParagraphStyle:
     return ParagraphStyle(name, fontName="Sans-Bold" if bold else "Sans", fontSize=size, leading=1.3 * size, **more)
 
 
-<<<<<<< HEAD
-class _Report(BaseDocTemplate):  # type: ignore[misc]
-=======
 class _Report(BaseDocTemplate):  # type: ignore[misc]  # untyped library
->>>>>>> 57e5984 (Types; the site's review page takes tables as the report does; fewer cells)
     """A4 pages with a running footer; headings reach the contents and the outline."""
 
     def __init__(self, target: io.BytesIO, title: str, footer: str, simulated: bool) -> None:

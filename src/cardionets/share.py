@@ -116,11 +116,7 @@ def _page(study: Study, cohort: str, made: dict[str, pd.DataFrame], files: dict[
     for name, frame in made.items():
         section = page.Section(name.replace("_", " ").capitalize(), folded=len(frame) > 60)
         section.paragraphs.append(_words(frame))
-<<<<<<< HEAD
-        section.tables.append(tables.on_page(frame, name, provenance) if len(frame) <= 60 else _plain(frame, name))
-=======
         section.tables.append(tables.on_page(frame, name, provenance) if len(frame) <= 60 else _plain(frame))
->>>>>>> 57e5984 (Types; the site's review page takes tables as the report does; fewer cells)
         sections.append(section)
     pictures = [page.Picture(data, name) for name, data in files.items() if name.endswith(".png")]
     sections.append(page.Section("Figures", pictures=pictures))

@@ -197,17 +197,10 @@ def _latex(frame: pd.DataFrame, title: str, provenance: Provenance) -> str:
     kind = "longtable" if len(rows) > LONG else "tabular"
     caption = rf"\caption{{{_tex(title)}. {_tex(note)}}}"
     layout = rf"\begin{{{kind}}}{{{'l' * frame.shape[1]}}}"
-<<<<<<< HEAD
-    ruled = [r"\hline", head, r"\hline", *rows, r"\hline", rf"\end{{{kind}}}", ""]
-    if kind == "longtable":
-        return "\n".join([layout, rf"{caption} \\", *ruled])
-    return "\n".join([r"\begin{table}", caption, layout, *ruled[:-1], r"\end{table}", ""])
-=======
     inner = [r"\hline", head, r"\hline", *rows, r"\hline", rf"\end{{{kind}}}", ""]
     if kind == "longtable":
         return "\n".join([layout, rf"{caption} \\", *inner])
     return "\n".join([r"\begin{table}", caption, layout, *inner[:-1], r"\end{table}", ""])
->>>>>>> 57e5984 (Types; the site's review page takes tables as the report does; fewer cells)
 
 
 SIGNS: Final = {

@@ -44,14 +44,9 @@ def _arm_codes(rows: pd.DataFrame) -> tuple[NDArray[np.int64], list[tuple[str, f
     arm, arms = pd.factorize(rows["arm"])
     fraction, fractions = pd.factorize(rows["fraction"])
     code, pairs = pd.factorize(arm * len(fractions) + fraction)
-<<<<<<< HEAD
-    places = [divmod(int(p), len(fractions)) for p in pairs]
-    return code, [(str(arms[i]), float(fractions[j])) for i, j in places]
-=======
     return code, [
         (str(arms[p // len(fractions)]), float(fractions[p % len(fractions)])) for p in (int(pair) for pair in pairs)
     ]
->>>>>>> 57e5984 (Types; the site's review page takes tables as the report does; fewer cells)
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,15 +271,9 @@ def at_prevalence(lr_positive: Estimate, lr_negative: Estimate, prevalence: floa
     def share(ratio: float, turned: bool) -> float:
         return 1 / (1 + odds * ratio) if turned else odds * ratio / (1 + odds * ratio)
 
-<<<<<<< HEAD
-    a, b = lr_positive, lr_negative
-    ppv = Estimate(share(a.value, False), share(a.lower, False), share(a.upper, False), a.note)
-    npv = Estimate(share(b.value, True), share(b.upper, True), share(b.lower, True), b.note)
-=======
     plus, minus = lr_positive, lr_negative
     ppv = Estimate(share(plus.value, False), share(plus.lower, False), share(plus.upper, False), plus.note)
     npv = Estimate(share(minus.value, True), share(minus.upper, True), share(minus.lower, True), minus.note)
->>>>>>> 57e5984 (Types; the site's review page takes tables as the report does; fewer cells)
     return ppv, npv
 
 

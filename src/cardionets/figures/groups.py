@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -57,13 +56,8 @@ def _panel(ax: Axes, table: pd.DataFrame, keys: pd.DataFrame, metric: str) -> No
             labels.append(str(name).replace("atrial fibrillation", "AF"))
             row = part[(part["metric"] == metric) & (part["group"] == name)]
             if len(row):
-<<<<<<< HEAD
-                mark: dict[str, Any] = {"fmt": MARKS[k % 8], "ms": 3, "lw": 0.8, "color": OKABE_ITO[k % 5]}
-                ax.errorbar(row["estimate"], [y], xerr=bars_of(row), **mark)
-=======
                 bars, tint = bars_of(row), OKABE_ITO[k % 5]
                 ax.errorbar(row["estimate"], [y], xerr=bars, fmt=MARKS[k % 8], ms=3, lw=0.8, color=tint)
->>>>>>> 57e5984 (Types; the site's review page takes tables as the report does; fewer cells)
                 ax.text(1.0, y, f"{int(row['n'].iloc[0]):,}", fontsize=5.3, va="center", ha="right", transform=edge)
         y += 1.6
     ax.set_yticks(ticks, labels, fontsize=6)

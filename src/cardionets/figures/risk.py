@@ -124,14 +124,8 @@ def calibration_plot(shown: Panels, title: str = "Calibration") -> Figure:
     return figure
 
 
-<<<<<<< HEAD
-def _curve(ax: Axes, labels: Labels, risk: NDArray[np.floating], colour: str, line: Any) -> str:
-    low, high = np.quantile(risk, [0.01, 0.99])
-    grid = np.linspace(float(low), float(high), 100)
-=======
 def _curve(ax: Axes, labels: Labels, risk: NDArray[np.floating], colour: str, line: object) -> str:
     grid = np.linspace(float(np.quantile(risk, 0.01)), float(np.quantile(risk, 0.99)), 100)
->>>>>>> 57e5984 (Types; the site's review page takes tables as the report does; fewer cells)
     try:
         slope, oe = calibration.slope(labels, risk), calibration.observed_expected(labels, risk)
         ax.plot(grid, calibration.flexible_curve(labels, risk)(grid), color=colour, ls=line)
