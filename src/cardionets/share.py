@@ -116,7 +116,10 @@ def _page(study: Study, cohort: str, made: dict[str, pd.DataFrame], files: dict[
     for name, frame in made.items():
         section = page.Section(name.replace("_", " ").capitalize(), folded=len(frame) > 60)
         section.paragraphs.append(_words(frame))
-        section.tables.append(tables.on_page(frame, name, provenance) if len(frame) <= 60 else _plain(frame))
+        if len(frame) > 60:
+            section.further = _plain(frame)
+        else:
+            section.tables.append(tables.on_page(frame, name, provenance))
         sections.append(section)
     pictures = [page.Picture(data, name) for name, data in files.items() if name.endswith(".png")]
     sections.append(page.Section("Figures", pictures=pictures))
@@ -126,9 +129,9 @@ def _page(study: Study, cohort: str, made: dict[str, pd.DataFrame], files: dict[
     return page.render("Review before sharing", lead, body, contents, provenance.line(), provenance.simulated)
 
 
-def _plain(frame: pd.DataFrame, name: str) -> page.Table:
+def _plain(frame: pd.DataFrame) -> str:
     """A long table, quickly."""
-    return page.Table(frame, name, "", str(frame.to_html(index=False, na_rep="", border=0)))
+    return str(frame.to_html(index=False, na_rep="", border=0))
 
 
 def _words(frame: pd.DataFrame) -> str:
