@@ -56,12 +56,13 @@ _DVC = (sys.executable, "-m", "dvc")
 
 
 def _graph(root: Path) -> dict[str, set[str]]:
+    """The stages of ``dvc.yaml`` here; pipelines in folders of their own are run by their own commands."""
     needs: dict[str, set[str]] = {}
     for edge in EDGE.finditer(_dvc(root, "dag", "--dot")):
         needs.setdefault(edge["before"], set())
         if edge["after"]:
             needs.setdefault(edge["after"], set()).add(edge["before"])
-    return needs
+    return {stage: before for stage, before in needs.items() if "/" not in stage}
 
 
 def _changed(root: Path) -> set[str]:
