@@ -16,7 +16,7 @@ JOBS ?= 2
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help study data test lab benchmarks check site lint clean ablation
+.PHONY: help study data test lab benchmarks check site lint clean ablation soak
 
 help:
 	@sed -n 's/^# //p' Makefile | head -6
@@ -42,7 +42,10 @@ ablation: $(READY)
 
 test: $(READY)
 	ruff check . && ruff format --check . && mypy
-	OMP_NUM_THREADS=1 pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not soak"
+
+soak: $(READY)
+	OMP_NUM_THREADS=1 pytest -m soak
 
 lint: $(READY)
 	ruff check --fix . && ruff format . && mypy

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("family", ["prepare", "store", "models", "generator", "statistics", "pipeline"])
 def test_every_benchmark_runs(family: str) -> None:
     options = ["-q", "-o", "python_files=bench_*.py", "-p", "no:cacheprovider", "--benchmark-disable", "-p", "no:xdist"]

@@ -117,7 +117,7 @@ def _texts(notebook: Any) -> str:
     return json.dumps([o.get("data", o.get("text", "")) for o in outputs])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_notebooks_run_from_top_to_bottom_in_jupyterlab(study: Study, browser: Browser, tmp_path: Path) -> None:
     with laboratory(study.root, tmp_path) as lab:
         for name in CHEAP:

@@ -104,7 +104,7 @@ def test_opening_and_saving_a_notebook_changes_nothing(study: Path) -> None:
     notebook.cells[-1]["outputs"] = [nbformat.v4.new_output("stream", text="looked at")]
     notebook.metadata["widgets"] = {"seen": True}
     nbformat.write(notebook, path)
-    assert "up to date" in _run(study, "dvc", "status")
+    assert "up to date" in _run(study, "dvc", "status", "align")
 
 
 @contextmanager
@@ -148,6 +148,7 @@ def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
         assert str(real) not in page and "E07500" not in page
 
 
+@pytest.mark.soak
 def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: Path) -> None:
     """A clone with none of the hub's data: release, install, one block, one command, share; the hub then counts it."""
     command = [sys.executable, "-m", "cardionets"]
