@@ -111,20 +111,15 @@ if measured:
 # %% [markdown]
 # Headline phenotypes, arm against covariates: the difference of two correlations with one truth (Zou's interval,
 # Steiger's test), Holm and Benjamini-Hochberg across phenotypes. Then what the prediction adds to age, sex, height and
-# weight: an association on test people, clustered by person.
+# weight: an association on test people, clustered by person. Last, trust: how many phenotypes lie inside their 90 %
+# interval, whose width was chosen at home; how many recordings are unlike those the model has seen; and whether errors
+# grow with novelty (rank correlation).
 
 # %%
 pairs = found[found["endpoint"].isin(headline) & found["metric"].str.startswith("r_difference")]
 wide = pairs.pivot_table("estimate", ["endpoint", "arm", "fraction"], "metric", sort=False).reset_index()
 book.table(wide, "correlations", "Differences in correlation, with p values", rows=20)
 book.table(added.added_value(predictions, records, arm, headline), "added", f"What {arm} adds to covariates")
-
-# %% [markdown]
-# ## Trust
-# How many phenotypes lie inside their 90 % interval, whose width was chosen at home; how many recordings are unlike
-# those the model has seen; and whether errors grow with novelty (rank correlation).
-
-# %%
 brief = trusted[trusted["endpoint"].isin([trust.ALL, *headline])].drop(
     columns=["cohort", "split", "fraction", "events"]
 )
