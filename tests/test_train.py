@@ -211,11 +211,17 @@ def attending(folder: Path, **speed: object) -> _Attending:
     return model
 
 
-@pytest.mark.parametrize("speed", [{"recompute": True}, {"fused": False}], ids=["recompute", "fused"])
-def test_settings_of_speed_leave_the_numbers_alone(tmp_path: Path, speed: dict[str, object]) -> None:
-    plain, changed = attending(tmp_path / "plain"), attending(tmp_path / "changed", **speed)
+def test_recomputing_leaves_the_numbers_alone(tmp_path: Path) -> None:
+    plain, changed = attending(tmp_path / "plain"), attending(tmp_path / "changed", recompute=True)
     torch.testing.assert_close(weights(plain), weights(changed), rtol=1e-4, atol=1e-6)
-    assert changed.trunk.recompute == speed.get("recompute", False)
+    assert changed.trunk.recompute
+
+
+def test_the_fused_optimiser_learns_the_same_function(tmp_path: Path) -> None:
+    plain, changed = attending(tmp_path / "plain"), attending(tmp_path / "changed", fused=False)
+    x = torch.linspace(-2, 2, 12).reshape(4, 3)  # keys' biases have no gradient, so Adam moves them by rounding alone
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x), changed(x), rtol=1e-3, atol=1e-3)
 
 
 def test_recomputing_keeps_fewer_activations() -> None:
