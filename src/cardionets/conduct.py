@@ -22,6 +22,7 @@ from cardionets.config import StudyError
 from cardionets.progress import clock
 
 Graph = Mapping[str, set[str]]  # stage -> the stages it needs
+DVC = (sys.executable, "-m", "dvc")
 EDGE = re.compile(r'^"(?P<before>[^"]+)"(?: -> "(?P<after>[^"]+)")?;$', re.MULTILINE)
 
 
@@ -46,13 +47,10 @@ def conduct(root: Path, jobs: int, targets: Sequence[str] = ()) -> int:
 
 
 def _dvc(root: Path, *arguments: str) -> str:
-    done = subprocess.run([*_DVC, *arguments], cwd=root, capture_output=True, text=True)
+    done = subprocess.run([*DVC, *arguments], cwd=root, capture_output=True, text=True)
     if done.returncode:
         raise StudyError(f"dvc {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
-
-
-_DVC = (sys.executable, "-m", "dvc")
 
 
 def _graph(root: Path) -> dict[str, set[str]]:
@@ -122,7 +120,7 @@ _printing = threading.Lock()
 
 def _reproduce(root: Path, stage: str, environment: Mapping[str, str]) -> int:
     """One stage through DVC; every line it prints carries its name. Returns the exit code."""
-    command = [*_DVC, "--wait-for-lock", "repro", "--single-item", stage]
+    command = [*DVC, "--wait-for-lock", "repro", "--single-item", stage]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=root, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
