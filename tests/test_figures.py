@@ -209,6 +209,8 @@ def test_one_class_is_said_on_the_figure() -> None:
     nobody = np.zeros(300, bool)
     assert "no events" in words(figures.roc({"CAD": (nobody, RISKS)}))
     assert "no events" in words(figures.calibration_plot({"CAD": (nobody, RISKS)}))
+    none: dict[str, np.ndarray] = {name: risk[:0] for name, risk in RISKS.items()}
+    assert "because nobody" in words(figures.calibration_plot({"CAD": (nobody[:0], none)}))
     silent = pd.DataFrame({"endpoint": ["cad"], "arm": "aligned", "n": 300, "events": 0})
     assert "no events" in words(figures.decision(silent.assign(note="not estimable: because there are no events"), {}))
 

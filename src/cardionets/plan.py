@@ -163,7 +163,7 @@ def _generation(study: Study, grid: Grid, pairs: int) -> Iterator[Work]:
     cines = _pick(grid, *VIEWS)
     drawn = {f"{kind}_{view}": cines[view] for kind in ("made", "mask") for view in VIEWS}
     token = ((shape.tokens, shape.channels), torch.float32)
-    given = {"mean": token, "sd": token, "condition": ((shape.prefix, shape.dim), torch.float32)}
+    given = {"mean": token, "sd": token, "guess": token, "condition": ((shape.prefix, shape.dim), torch.float32)}
     build = partial(Mar, mar, shape.tokens, shape.channels, (shape.prefix, shape.dim))
     yield Work("tokenizer", lambda: Tokenizer(tokenizer), tokenizer_loss, cines, tokenizer.train, pairs)
     yield Work("segmenter", lambda: Segmenter(segment, grid), segment_loss, cines | drawn, segment.train, pairs)

@@ -264,7 +264,7 @@ def _other_picture(data: bytes) -> Iterator[tuple[str, str]]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             said = [*image.info.values(), *image.getexif().values()]
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         said = [data]
     for value in said:
         parts = _strings(value) if isinstance(value, bytes) else [str(value)]

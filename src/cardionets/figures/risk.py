@@ -104,7 +104,7 @@ def calibration_plot(shown: Panels, title: str = "Calibration") -> Figure:
     names = _names([risks for _, risks in shown.values()])
     tint = colours(names)
     for ax, (label, (labels, risks)) in zip(axes, shown.items()):
-        top = min(1.0, max(0.05, *(1.1 * float(np.quantile(r, 0.99)) for r in risks.values() if len(r))))
+        top = min(1.0, max([0.05, *(1.1 * float(np.quantile(r, 0.99)) for r in risks.values() if len(r))]))
         ax.set_title(f"{label}\n{_count(labels)}", fontsize=7)
         try:
             discrimination.require_classes(labels)

@@ -96,12 +96,13 @@ class Measurements(nn.Module):
         top, peak = size[:, low:high].max(1, keepdim=True)
         peak = peak + low
         reach = round(P_REACH_S * self.rate)
-        steps = torch.arange(-reach, reach + 1, device=size.device)
+        steps = torch.arange(-reach, reach + 1, device=size.device)  # (2 reach + 1,)
         shape = size.gather(1, (peak + steps).clamp(0, end - 1)) / top.clamp_min(5.0)  # (b, 2 reach + 1)
         above = [((shape - level) / 0.03).sigmoid().sum(1, keepdim=True) / self.rate for level in P_LEVELS]
         values = [(top + 5).log(), peak / self.rate, *above]
         for half in P_HALVES_S:
-            inner = steps.abs() <= round(half * self.rate)
+            first = reach - round(half * self.rate)
+            inner = slice(first, shape.shape[1] - first)
             weight, time = (shape[:, inner] - 0.1).clamp_min(0) + 1e-6, steps[inner] / self.rate
             centre = (weight * time).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
             spread = (weight * (time - centre).square()).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
