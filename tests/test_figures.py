@@ -167,7 +167,7 @@ def test_numbers_shown_are_those_given() -> None:
     assert "not estimable: because there are no events" in text
     assert "60 / 300" in text
     text = words(figures.stard(flow()))
-    assert "flat_lead: 10 ECGs, 10 people" in text
+    assert "flat lead: 10 ECGs, 10 people" in text
     assert "270 people" in text
     r2 = (
         1

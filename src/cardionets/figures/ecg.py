@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from cardionets.figures.base import styled
@@ -46,7 +47,7 @@ def ecg(signal: NDArray[np.floating], rate_hz: float, title: str = "", rhythm: s
 
 def paper_mm(signal: NDArray[np.floating], rate_hz: float) -> tuple[float, float]:
     """Width and height of the paper that an ECG (12, T) needs, in millimetres."""
-    width, height = _seconds(signal, rate_hz) * MM_PER_S + 2 * PAD_MM, (ROWS + 1) * ROW_MM + PAD_MM
+    width, height = _seconds(signal, rate_hz) * MM_PER_S + 2 * PAD_MM, (ROWS + 1) * ROW_MM
     return float(5 * np.ceil(width / 5)), float(5 * np.ceil(height / 5))
 
 
@@ -79,4 +80,5 @@ def _strip(
     axes.plot(
         PAD_MM + time * MM_PER_S, base + lead[start:stop] * MM_PER_MV, color="black", lw=0.6, solid_joinstyle="round"
     )
-    axes.text(PAD_MM + part[0] * MM_PER_S + 1, base + 12, name, fontsize=7, weight="bold", va="center")
+    label = axes.text(PAD_MM + part[0] * MM_PER_S + 1, base + 12, name, fontsize=7, weight="bold", va="center")
+    label.set_path_effects([withStroke(linewidth=2, foreground="white")])  # readable where an R wave crosses it
