@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from cardionets import arms, diseases, phenotypes, predict, represent, weights
+from cardionets import arms, diseases, export, phenotypes, predict, represent, weights
 from cardionets.config import Study, StudyError
 from cardionets.features import Features, People
 from cardionets.models import waves
@@ -210,3 +211,27 @@ def test_a_preset_that_does_not_fit_the_store_is_refused(study: Study, tmp_path:
     other.preset["ecg_mae"]["encoder"]["dim"] = 32
     with pytest.raises(StudyError, match=r"weights/ecg_mae/card.json: config: encoder differ from the preset"):
         represent.align(other)
+
+
+def test_the_exported_program_says_what_the_study_predicts(study: Study, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    path = export.export(study, tmp_path / "reader.onnx")
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert about["phenotypes"] == {"arm": "aligned_teacher", "endpoints": list(phenotypes.NAMES)}
+    assert about["simulated"] and about["contract"]["unit"] == "uV"
+    features = Features(study, "qph")
+    found = session.run(None, {n: np.float32(getattr(features.store, n)) for n in export.INPUTS})
+    for values, (name, arm) in zip(found, (("phenotypes", "aligned_teacher"), ("screening", "aligned"))):
+        fitted = arms.load_arms(study, name)
+        wanted = arms.predict_head(fitted.models[arm, 1.0], features["aligned"])
+        np.testing.assert_allclose(values, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_only_arms_that_read_the_ecg_alone_are_exported(study: Study, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    with pytest.raises(StudyError, match="phenotypes: covariates: not an arm that reads the ECG alone; choose from"):
+        export.export(study, tmp_path / "reader.onnx", arm="covariates")
+    with pytest.raises(StudyError, match=r"reader.pt does not end in .onnx"):
+        export.export(study, tmp_path / "reader.pt")
+    assert not list(tmp_path.iterdir())

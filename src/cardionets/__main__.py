@@ -115,6 +115,14 @@ def _plan(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from cardionets.config import Study
+    from cardionets.export import export
+
+    print(f"{export(Study(), Path(args.out), args.arm, args.disease_arm)} written; research use only")
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their help."""
     top = argparse.ArgumentParser(
@@ -188,6 +196,12 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--tflops", type=float, default=312.0, help="peak of one at bf16, TFLOP/s (default 312, an A100)")
     plan.add_argument("--utilisation", type=float, default=0.35, help="assumed share of that peak (default 0.35)")
     plan.set_defaults(call=_plan)
+
+    export = commands.add_parser("export", help="encoder and heads as one ONNX program, for use without Python")
+    export.add_argument("out", nargs="?", default="cardionets.onnx", help="the file (default cardionets.onnx)")
+    export.add_argument("--arm", default="aligned_teacher", help="of the phenotypes (default aligned_teacher)")
+    export.add_argument("--disease-arm", default="aligned", help="of the diseases (default aligned)")
+    export.set_defaults(call=_export)
 
     pair = commands.add_parser("pair", help="write the .ipynb of every notebook from its text form, without outputs")
     pair.set_defaults(call=_pair)
