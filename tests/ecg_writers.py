@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import wfdb
 from numpy.typing import NDArray
 from scipy.io import savemat
 
@@ -165,6 +166,19 @@ def write_hl7(path: Path, counts: Ints, rate: float, lsb_uv: float, leads: Seque
 <administrativeGenderCode code="{meta["sex"]}"/><birthTime value="{date.year - meta["age"]}0101"/>
 </subjectDemographicPerson></trialSubject><component><series><component><sequenceSet>{time}{body}
 </sequenceSet></component></series></component></AnnotatedECG>""")
+
+
+# ---- WFDB in a packed signal format
+
+
+def write_wfdb_212(path: Path, counts: Ints, rate: float, lsb_uv: float, leads: Sequence[str], meta: Meta) -> None:
+    """WFDB of format 212, by the library: two samples of 12 bits in three bytes."""
+    wfdb.wrsamp(
+        path.stem, fs=rate, units=["uV"] * len(leads), sig_name=list(leads), d_signal=counts.T,
+        fmt=["212"] * len(leads), adc_gain=[1 / lsb_uv] * len(leads), baseline=[0] * len(leads),
+        write_dir=str(path.parent), comments=[f"Age: {meta['age']}", f"Sex: {meta['sex']}"],
+        base_date=meta["date"].date(), base_time=meta["date"].time(),
+    )  # fmt: skip
 
 
 # ---- bare arrays, which say nothing but their numbers

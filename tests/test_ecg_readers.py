@@ -40,6 +40,7 @@ BARE: dict[str, tuple[Callable[..., None], str]] = {
 }
 WRITERS = OWN | BARE | {
     "edf": (foreign.write_edf, ".edf"),
+    "wfdb_212": (foreign.write_wfdb_212, ".hea"),
     "scp": (foreign.write_scp, ".scp"),
     "philips": (foreign.write_philips, ".xml"),
     "hl7": (foreign.write_hl7, ".xml"),
@@ -81,7 +82,7 @@ def test_written_records_come_back(
     assert record.flags == ()
     if name not in BARE:
         assert (record.age, record.sex, record.date) == (61, "F", META["date"])
-        assert record.person == (None if name == "wfdb" else "1000017")
+        assert record.person == (None if name.startswith("wfdb") else "1000017")
 
 
 @pytest.mark.parametrize("name", ["muse", "cardiosoft", "dicom"])
@@ -224,11 +225,11 @@ def damaged(data: bytes, seed: int) -> bytes:
 
 
 def survives_damage(folder: Path, name: str, seed: int) -> None:
-    """Reading a damaged file ends within seconds, in a refusal or in twelve leads; a cut file is never half a signal."""
+    """Reading a damaged file ends soon, in a refusal or in twelve leads; a cut file never gives half a signal."""
     write, suffix = WRITERS[name]
     stored, path = counts(400), folder / f"{name}{suffix}"
     write(path, stored, 500, 5, LEADS, META)
-    victim = path.with_suffix(".dat") if name == "wfdb" and seed % 2 else path
+    victim = path.with_suffix(".dat") if name.startswith("wfdb") and seed % 2 else path
     whole = victim.read_bytes()
     victim.write_bytes(damaged(whole, seed))
     cut = whole.startswith(victim.read_bytes())
@@ -286,6 +287,24 @@ def test_right_first_bytes_do_not_save_wrong_files(tmp_path: Path, tail: bytes, 
     assert detect(path) == name
     with pytest.raises(RecordError):
         read_ecg(path, CohortEcg(unit="uV", rate=500, leads=LEADS))
+
+
+def test_files_that_would_grow_are_refused_before_they_do(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file.create_dataset("tracings", shape=(10**9, 12), dtype="f8", chunks=(1000, 12))
+    savemat(tmp_path / "b.mat", {"feats": np.zeros((12, 400_000), np.uint8)}, do_compression=True)
+    write_wfdb(tmp_path / "a", counts(), 500, 5, LEADS)
+    with (tmp_path / "a.dat").open("ab") as file:
+        file.truncate(2**33)  # takes no place on the disk
+    for name in ("a.hdf5", "b.mat", "a.hea"):
+        with pytest.raises(RecordError) as fault:
+            read_ecg(tmp_path / name, CohortEcg(unit="uV", rate=500, leads=LEADS))
+        assert fault.value.reason == "too_large"
+    write_dicom_ecg(tmp_path / "a.dcm", counts(), 500, 5, LEADS)
+    data = (tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(data.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99", 1))
+    with pytest.raises(RecordError, match="deflated"):
+        read_ecg(tmp_path / "a.dcm")
 
 
 def test_xml_that_attacks_is_refused(tmp_path: Path) -> None:

@@ -41,13 +41,18 @@ _ORDER = 2
 _PAD_SECONDS = 1.5
 _BRIDGE_SECONDS = 0.5
 _NOTCH_Q = 25.0
+_HALF = 200
+"""Characters kept at either end of a message."""
 
 
 class RecordError(StudyError):
-    """A recording that cannot be trusted or understood; ``reason`` is the code the flow diagram counts."""
+    """A recording that cannot be trusted or understood; ``reason`` is the code the flow diagram counts.
+
+    What a damaged file puts into the middle of a message is cut out: file and remedy stand at its ends.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= 2 * _HALF else f"{message[:_HALF]} ... {message[-_HALF:]}")
         self.reason = reason
 
 

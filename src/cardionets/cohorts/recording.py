@@ -177,6 +177,12 @@ def age_at(birth: dt.datetime | None, date: dt.datetime | None) -> float | None:
     return float(years) if 0 <= years < 120 else None
 
 
+def refuse_large(path: Path, samples: int) -> None:
+    """``too_large`` before anything of that many samples is held in memory."""
+    if samples > MAX_SAMPLES:
+        raise RecordError("too_large", f"{path.name}: {samples} samples are not one recording; check the file.")
+
+
 def corrupt(path: Path, what: str) -> RecordError:
     """The error of a damaged file."""
     return RecordError("unreadable", f"{path.name}: {what}; copy the file anew from the centre.")
