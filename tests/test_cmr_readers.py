@@ -352,7 +352,12 @@ def damage(raw: bytes, data: st.DataObject) -> bytes:
     return bytes(out)
 
 
-FUZZ = settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(
+    max_examples=60,
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 def survives(path: Path, view: str = "sax") -> None:

@@ -61,7 +61,8 @@ class EcgRecord:
     """One recording as the file states it.
 
     ``signal``: float32 (lead 12, sample T) in uV, canonical order; ``rate`` in Hz, ``age`` in years, ``sex`` F or M.
-    What the file does not say is None. ``flags`` names what the reader did beyond copying, e.g. ``derived_limb_leads``.
+    What the file does not say is None. ``flags`` names what the reader did beyond copying, e.g. ``derived_limb_leads``;
+    ``unit`` where the microvolts come from.
     """
 
     signal: Floats
@@ -72,6 +73,7 @@ class EcgRecord:
     sex: str | None = None
     source: str = ""
     flags: tuple[str, ...] = ()
+    unit: str = ""
 
     @property
     def seconds(self) -> float:

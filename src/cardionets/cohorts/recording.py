@@ -70,7 +70,17 @@ def finish(raw: Raw, declared: CohortEcg, path: Path) -> EcgRecord:
     except RecordError as fault:
         raise RecordError(fault.reason, f"{path.name}: {fault}") from None
     flags = (*(["derived_limb_leads"] if derived_leads(names) else []), *(["calibration_cut"] if trimmed else []))
-    return EcgRecord(leads, rate, raw.person, raw.date, raw.age, raw.sex, path.name, raw.flags + flags)
+    return EcgRecord(
+        leads, rate, raw.person, raw.date, raw.age, raw.sex, path.name, raw.flags + flags, _said_unit(raw, declared)
+    )
+
+
+def _said_unit(raw: Raw, declared: CohortEcg) -> str:
+    """Where the microvolts come from: the step the file states, or what the cohort declares."""
+    said = f"declared {declared.unit}"
+    if raw.scale_uv is not None:
+        said = f"{float(np.median(raw.scale_uv)):.4g} uV per step"
+    return said if declared.gain_factor == 1 else f"{said}, times {declared.gain_factor:g}"
 
 
 def _without_calibration(signal: NDArray[np.float32], rate: float) -> tuple[NDArray[np.float32], bool]:
