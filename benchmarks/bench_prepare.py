@@ -83,7 +83,7 @@ def test_cine_to_grid(study: Study, measure: Measure) -> None:
     measure(each(lambda c: to_grid(c, study.grid, place(c)), cines), per=len(cines), unit="cine")
 
 
-@pytest.mark.parametrize("step", ["gates", "filter", "r_peaks", "median_beat", "quality_flags", "fingerprint"])
+@pytest.mark.parametrize("step", ["gates", "filter", "r_peaks", "median_beat", "noise_scores", "fingerprint"])
 def test_signal(step: str, study: Study, measure: Measure) -> None:
     cohort, paths = files(study, written(study, "mimic"))
     grid, protocol = study.grid, study.protocol
@@ -96,7 +96,7 @@ def test_signal(step: str, study: Study, measure: Measure) -> None:
         "filter": (lambda r: ecg.harmonise(r.signal, r.rate, grid, protocol.ecg), records),
         "r_peaks": (lambda x: beats.r_peaks(x, grid.rate), clean),
         "median_beat": (lambda pair: beats.median_beat(*pair, grid.rate), found),
-        "quality_flags": (lambda r: gates.quality_flags(r.signal, r.rate, protocol.ecg.mains_hz), records),
+        "noise_scores": (lambda r: gates.noise_scores(r.signal, r.rate, protocol.ecg.mains_hz), records),
         "fingerprint": (lambda r: gates.fingerprint(r.signal), records),
     }
     measure(each(*steps[step]), per=len(steps[step][1]), unit="record")

@@ -1,8 +1,11 @@
 import gzip
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cardionets import cohorts, phenotypes
 from cardionets.cohorts import labels, ukb, wfdb_tree
@@ -324,3 +327,48 @@ def test_index_always_has_every_column():
 def test_comment_lines_with_and_without_blanks(tmp_path):
     (tmp_path / "a.hea").write_text("a 1 1 1\n#Age: 1\n# Sex:Male\n#  Dx : 1,2\n# free text\n")
     assert wfdb_tree.comments(tmp_path / "a.hea") == {"age": "1", "sex": "Male", "dx": "1,2"}
+
+
+LAYOUTS = {"ukb": "main.csv", "manifest": "manifest.csv", "mimic": "hosp/patients.csv", "wfdb": "a.hea"}
+
+
+def whole(folder, layout):
+    """A small folder of each layout."""
+    touch(folder, "ecg/11_20205_2_0.xml", "hosp/x")
+    pd.DataFrame(MANIFEST | {"icd10": ["I42.0", ""]}).to_csv(folder / "manifest.csv", index=False)
+    main = {"eid": ["11"], "31-0.0": ["0"], "21003-2.0": ["60"], "53-2.0": ["2016-03-01"], "41270-0.0": ["I420"]}
+    pd.DataFrame(main).to_csv(folder / "main.csv", index=False)
+    tables = {
+        "record_list.csv": "subject_id,study_id,ecg_time,path\n1,2,2180-01-01 10:00:00,files/1\n",
+        "hosp/patients.csv": "subject_id,gender,anchor_age,anchor_year\n1,F,50,2178\n",
+        "hosp/admissions.csv": "subject_id,hadm_id,admittime\n1,5,2179-05-05 00:00:00\n",
+        "hosp/diagnoses_icd.csv": "subject_id,hadm_id,icd_code,icd_version\n1,5,42731,9\n",
+        "a.hea": "a 12 500 5000\n# Age: 74\n# Sex: Female\n# Dx: 164889003\n",
+        "leave_out.csv": "11\n",
+    }
+    for name, text in tables.items():
+        (folder / name).write_text(text)
+    return cohort(folder, layout, exclude="leave_out.csv")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    packed=st.booleans(),
+    at=st.floats(0, 1),
+    tail=st.binary(max_size=40),
+    whole_tail=st.booleans(),
+)
+def test_damaged_tables_end_in_a_sentence(tmp_path_factory, layout, packed, at, tail, whole_tail):
+    folder = tmp_path_factory.mktemp("tables")
+    declared = whole(folder, layout)
+    victim = folder / LAYOUTS[layout]
+    data = victim.read_bytes()
+    if packed and layout != "wfdb":
+        victim.unlink()
+        victim, data = victim.with_name(victim.name + ".gz"), gzip.compress(data)
+    cut = int(at * len(data))
+    victim.write_bytes(data[:cut] + tail + (b"" if whole_tail else data[cut + len(tail) :]))
+    with suppress(StudyError):
+        index = cohorts.index(declared)
+        assert set(index.records["sex"].dropna()) <= {"F", "M"}

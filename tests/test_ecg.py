@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cardionets import gates
 from cardionets.beats import BEFORE_S, median_beat, qrs_duration_ms, r_peaks, rr_features
-from cardionets.config import EcgProtocol, Grid, Study
+from cardionets.cohorts.ecg_files import read_ecg
+from cardionets.cohorts.recording import UNIT_UV
+from cardionets.config import CohortEcg, EcgProtocol, Grid, Study
 from cardionets.ecg import LEADS, STORED8, EcgRecord, RecordError, canonical, harmonise, lead_name, mains_uv, resample
 
 GRID = Grid(rate=250, seconds=10, frames=16, size=64, spacing_mm=2.4)
@@ -130,8 +132,8 @@ def test_mains_are_removed_only_where_they_are() -> None:
     hum = clean + 200 * np.sin(2 * np.pi * 50 * np.arange(5000) / 500).astype(np.float32)
     assert float(mains_uv(hum, 500, 50)) == pytest.approx(200, rel=0.05)
     assert float(mains_uv(clean, 500, 50)) < 10
-    assert gates.quality_flags(hum, 500, 50)["q_mains"]
-    assert not gates.quality_flags(clean, 500, 50)["q_mains"]
+    assert gates.noise_flags(gates.noise_scores(hum, 500, 50))["q_mains"]
+    assert not gates.noise_flags(gates.noise_scores(clean, 500, 50))["q_mains"]
     middle = slice(500, 2000)
     rest = harmonise(hum, 500, GRID, BAND)[:, middle] - harmonise(clean, 500, GRID, BAND)[:, middle]
     assert np.abs(rest).max() < 30
@@ -275,6 +277,59 @@ def test_a_wrong_gain_is_named_with_its_factor(factor: int, high: bool, seed: in
     assert any(reason.startswith("amplitude_high" if high else "amplitude_low") for reason in reasons)
     named = int(reasons[-1].rpartition("_x")[2])
     assert named / factor == pytest.approx(1, abs=0.01) or {named, factor} == {1000, 2000}
+
+
+def _time_as_leads(eight: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(eight.T).reshape(eight.shape)
+
+
+def _leads_as_time(eight: NDArray[np.float32]) -> NDArray[np.float32]:
+    return eight.reshape(eight.shape[::-1]).T
+
+
+def _noise(eight: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(0, 300, eight.shape)
+
+
+def _other_bytes(eight: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.rint(eight).astype("<i2").view(">i2").astype(np.float32) / 10
+
+
+@pytest.mark.parametrize("garble", [_time_as_leads, _leads_as_time, _noise, _other_bytes])
+def test_samples_that_are_no_ecg_are_told_by_their_spectrum(garble) -> None:
+    eight = garble(drawn()[[0, 1, *range(6, 12)]])  # derived limb leads obey the identities whatever is stored
+    assert gates.inspect(record(canonical(eight, STORED8)), QUALITY) == ["spectrum_implausible"]
+
+
+def test_mains_and_strong_muscle_noise_are_no_reason() -> None:
+    hum = drawn() + 400 * np.sin(2 * np.pi * 60 * np.arange(5000) / 500).astype(np.float32)
+    assert gates.high_share(hum, 500) < 0.05
+    assert "spectrum_implausible" not in gates.inspect(record(drawn(noise=60)), QUALITY)
+    assert gates.high_share(drawn(rate=100), 100) < 0.05
+
+
+@given(
+    rate=st.sampled_from([250, 360, 400, 500, 1000]),
+    unit=st.sampled_from(["uV", "mV", "V"]),
+    factor=st.sampled_from([5, 200, 2000]),
+    order=st.permutations(range(12)),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_unit_order_and_rate_and_the_declared_remedy_of_a_gain(
+    tmp_path: Path, rate: int, unit: str, factor: int, order: list[int], seed: int
+) -> None:
+    truth = drawn(rate, seed=seed)
+    leads = tuple(LEADS[i] for i in order)
+    np.save(tmp_path / "a.npy", truth[order].T.astype(float) / UNIT_UV[unit.lower()] * factor)
+    declared = CohortEcg(unit=unit, rate=rate, leads=leads)
+    wrong = read_ecg(tmp_path / "a.npy", declared)
+    (reason,) = [reason for reason in gates.inspect(wrong, QUALITY) if reason.startswith("amplitude_high_x")]
+    named = int(reason.rpartition("_x")[2])
+    assert named == factor or {named, factor} == {1000, 2000}
+    mended = read_ecg(tmp_path / "a.npy", declared.model_copy(update={"gain_factor": 1 / factor}))
+    np.testing.assert_allclose(mended.signal, truth, atol=0.01)
+    assert gates.inspect(mended, QUALITY, GRID.seconds) == []
 
 
 def test_length_and_rate_gates() -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+import wfdb
+from wfdb.io.convert.edf import wfdb_to_edf
 
-from cardionets import gates
+from cardionets import cohorts, gates
 from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.cohorts.wfdb_ecg import codes, read_header
-from cardionets.config import CohortEcg, Study
-from cardionets.ecg import LEADS, EcgRecord, RecordError, harmonise, resample
+from cardionets.config import Cohort, CohortEcg, Study
+from cardionets.ecg import LEADS, STORED8, EcgRecord, RecordError, harmonise, resample
+from cardionets.simulate.ecg_files import write_cardiosoft, write_dicom_ecg, write_muse, write_wfdb
+from tests.ecg_writers import write_edf, write_hl7, write_philips, write_scp
 
 pytestmark = pytest.mark.real
 
@@ -117,6 +123,79 @@ def test_ptbxl_at_100_hz_is_the_same_recording_as_at_500(real: Path) -> None:
     best = min(worst, key=lambda error: float(np.square(error).mean()))
     assert np.sqrt(np.square(best).mean()) < 12
     assert np.sqrt(np.square(slow[:, 20:-20]).mean()) > 100
+
+
+MIMIC_ORDER = ("I", "II", "III", "aVR", "aVF", "aVL", *LEADS[6:])
+
+
+def digital(path: Path) -> tuple[np.ndarray, EcgRecord]:
+    """What a WFDB record of 1 uV a step stores, and what is read of it."""
+    record = read(path)
+    return np.rint(record.signal).astype(np.int64), record
+
+
+@pytest.mark.parametrize("name", ["cinc2021/JS20000.hea", "cinc2021/HR06001.hea", "cpsc2018_labelled/A0003.hea"])
+def test_an_open_waveform_comes_back_from_every_format_that_is_written(real: Path, tmp_path: Path, name: str) -> None:
+    stored, record = digital(real / name)
+    meta = {"person": "77", "date": dt.datetime(2017, 3, 4, 5, 6, 7), "age": 44, "sex": "F"}
+    tree = tmp_path / "files/p1000/p10000077/s40000001/40000001.hea"
+    tree.parent.mkdir(parents=True)
+    for write, file in (
+        (write_cardiosoft, "a.xml"), (write_muse, "b.xml"), (write_dicom_ecg, "c.dcm"), (write_edf, "d.edf"),
+        (write_scp, "e.scp"), (write_philips, "f.xml"), (write_hl7, "g.xml"),
+    ):  # fmt: skip
+        write(tmp_path / file, stored, record.rate, 1.0, LEADS, meta)
+        again = read_ecg(tmp_path / file)
+        assert np.abs(again.signal - record.signal).max() < 0.01, file
+        assert again.rate == pytest.approx(record.rate, rel=1e-6)
+        assert (again.person, again.age, again.sex, again.date) == ("77", 44, "F", meta["date"])
+    write_wfdb(tree, stored[[LEADS.index(lead) for lead in MIMIC_ORDER]], record.rate, 1.0, MIMIC_ORDER, meta)
+    np.testing.assert_array_equal(read_ecg(tree).signal, record.signal)
+    write_muse(tmp_path / "eight.xml", stored[[0, 1, *range(6, 12)]], record.rate, 1.0, STORED8, meta)
+    assert np.abs(read_ecg(tmp_path / "eight.xml").signal - record.signal).max() < 5  # the source rounds to 4.88 uV
+
+
+def test_a_mimic_tree_of_open_waveforms(real: Path, tmp_path: Path) -> None:
+    names = ("JS20000", "JS20001")
+    rows = []
+    for i, name in enumerate(names):
+        stored, record = digital(real / f"cinc2021/{name}.hea")
+        path = f"files/p1000/p1000000{i}/s4000000{i}/4000000{i}"
+        (tmp_path / path).parent.mkdir(parents=True)
+        order = [LEADS.index(lead) for lead in MIMIC_ORDER]
+        write_wfdb(tmp_path / f"{path}.hea", stored[order], record.rate, 1.0, MIMIC_ORDER)
+        rows.append(f"1000000{i},4000000{i},4000000{i},2180-01-0{i + 1} 10:00:00,{path}")
+    tables = {
+        "record_list.csv": ["subject_id,study_id,file_name,ecg_time,path", *rows],
+        "hosp/patients.csv": ["subject_id,gender,anchor_age,anchor_year", "10000000,F,50,2178", "10000001,M,60,2180"],
+        "hosp/admissions.csv": ["subject_id,hadm_id,admittime", "10000000,1,2179-05-05 00:00:00"],
+        "hosp/diagnoses_icd.csv": ["subject_id,hadm_id,icd_code,icd_version", "10000000,1,42731,9"],
+    }
+    (tmp_path / "hosp").mkdir()
+    for file, lines in tables.items():
+        (tmp_path / file).write_text("\n".join(lines) + "\n")
+    index = cohorts.index(Cohort(label="M", path=tmp_path, depends="x", layout="mimic", role="development"))
+    assert index.records["age"].tolist() == [52, 60]
+    for name, file in zip(names, index.records["ecg"]):
+        np.testing.assert_array_equal(read_ecg(tmp_path / file).signal, read(real / f"cinc2021/{name}.hea").signal)
+
+
+def test_independent_readers_agree(real: Path, tmp_path: Path) -> None:
+    """The library's own reading of WFDB and writing of EDF; pydicom's own reading of a DICOM waveform."""
+    for name in ("cinc2021/JS20000", "cpsc2018_labelled/A0001", "ptbxl_lr100/00001_lr"):
+        wfdb_to_edf(str(real / name), output_filename=str(tmp_path / "theirs.edf"))
+        mine, theirs = read(real / f"{name}.hea"), read_ecg(tmp_path / "theirs.edf")
+        samples = mine.signal.shape[1]  # the last data record is filled up
+        assert theirs.rate == mine.rate and np.abs(theirs.signal[:, :samples] - mine.signal).max() < 1
+    for name in ("cinc2021/JS20000", "ptb_s0010_re/s0010_re", "ptbxl_lr100/00001_lr", "muse_egm/muse-sinus"):
+        record = wfdb.rdrecord(str(real / name))
+        rows = [[n.upper() for n in record.sig_name].index(lead.upper()) for lead in LEADS]
+        factor = {"mV": 1000, "mv": 1000, "uV": 1}[record.units[0]]
+        assert np.abs(record.p_signal.T[rows] * factor - read(real / f"{name}.hea").signal).max() < 0.01
+    stored, record = digital(real / "cinc2021/JS20000.hea")
+    write_dicom_ecg(tmp_path / "a.dcm", stored, record.rate, 2.5, LEADS)
+    independent = pydicom.dcmread(tmp_path / "a.dcm").waveform_array(0)  # (T, lead), in the stated unit
+    np.testing.assert_allclose(read_ecg(tmp_path / "a.dcm").signal, independent.T, atol=1e-3)
 
 
 def test_who_and_when(real: Path) -> None:

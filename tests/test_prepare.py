@@ -9,8 +9,10 @@ from cardionets import cohorts, prepare, splits
 from cardionets.__main__ import main
 from cardionets.assemble import ACROSS, WITHIN, duplicates
 from cardionets.cohorts.check import check, render
+from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Study, StudyError
-from cardionets.ecg import RecordError
+from cardionets.ecg import LEADS, RecordError
+from cardionets.gates import NOISE_LIMITS_UV
 from cardionets.simulate.cmr_files import write_nifti
 from cardionets.simulate.write import write_centre
 from cardionets.store import Store
@@ -118,6 +120,13 @@ def test_flow_adds_up_and_the_withdrawn_are_gone(ukb):
     assert flow[("excluded", "withdrawn")] == len(gone) >= 1
     assert flow[("source", "")] == flow[("kept", "")] + flow["excluded"].sum()
     assert flow["split"].sum() == flow[("kept", "")] == len(store.records)
+    for flag in (name for name in store.records if name.startswith("q_")):
+        assert flow[("flagged", flag)] == store.records[flag].sum()
+    for name, limit in NOISE_LIMITS_UV.items():
+        assert (store.records[name] >= 0).all()
+        assert ((store.records[name] > limit) == store.records[f"q_{name.removesuffix('_uv')}"]).all()
+    groups = store.flow[["female", "male", "sex_unknown"]], store.flow.filter(regex="^age_")
+    assert all((group.sum(axis=1) == store.flow["records"]).all() for group in groups)
 
 
 def test_same_bytes_for_workers_shards_and_order_of_the_table(study, monkeypatch):
@@ -320,6 +329,8 @@ def test_check_says_what_it_understood(centres):
     assert set(found["level"]) <= {"OK", "warning"}
     assert found.loc["rate", "finding"] == "500 Hz: 4"
     assert found.loc["format", "finding"] == ".xml: 4"
+    assert found.loc["unit", "finding"].endswith("uV per step: 4")
+    assert found.loc["QRS duration", "level"] == "OK"
     assert "frames of" in found.loc["sax cines", "finding"]
     assert found.loc["lv_edv", "level"] == "OK"
     assert "train" in found.loc["split", "finding"]
@@ -358,6 +369,42 @@ def test_check_doubts_the_gain_of_a_centre(study, factor, said):
     assert found.loc["gain", "level"] == "error"
     assert said in found.loc["gain", "finding"]
     assert "ecg.gain_factor" in found.loc["gain", "remedy"]
+
+
+def test_check_doubts_the_rate_of_a_centre(study, tmp_path):
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    cohort = study.cohort("mimic")
+    rows = []
+    for i, file in enumerate(cohorts.index(cohort).records["ecg"].head(14)):
+        try:
+            record = read_ecg(cohort.path / file)
+        except RecordError:
+            continue
+        np.save(folder / f"{i}.npy", record.signal.T)
+        rows.append(f"r{i},p{i},{i}.npy,2020-01-01,60,F")
+    (folder / "manifest.csv").write_text("\n".join(["record,person,ecg,ecg_date,age,sex", *rows]) + "\n")
+    block = (
+        f"  arrays:\n    label: A\n    path: {folder}\n    depends: x\n    layout: manifest\n    role: external\n"
+        f"    ecg: {{unit: uV, rate: RATE, leads: [{', '.join(LEADS)}]}}\n"
+    )
+    text = study.path("cohorts.yaml").read_text()
+    for rate, level in (("500", "OK"), ("250", "error")):
+        study.path("cohorts.yaml").write_text(text + block.replace("RATE", rate))
+        found = check(Study(study.root), "arrays").set_index("item")
+        assert found.loc["QRS duration", "level"] == level
+        assert found.loc["unit", "finding"] == f"declared uV: {len(rows)}"
+
+
+def test_exit_codes_of_the_check(study, monkeypatch, capsys):
+    monkeypatch.chdir(study.root)
+    assert main(["check", "ukb", "--sample", "3"]) == 0
+    shutil.rmtree(study.path("data", "ukb", "ecg"))
+    study.path("data", "ukb", "main.csv").unlink()
+    assert main(["check", "ukb", "--sample", "3"]) == 1
+    assert "error    tables" in capsys.readouterr().out
+    assert main(["check", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
 
 
 @pytest.mark.real

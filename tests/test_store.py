@@ -19,7 +19,7 @@ def records(n=5, sax=2):
     for column in schema.ROWS:
         table[column] = -1
     table["sax_row"] = [*range(sax), *[-1] * (n - sax)]
-    for name in ("interval_days", *schema.COVARIATES, *schema.FEATURES, *phenotypes.NAMES):
+    for name in ("interval_days", *schema.COVARIATES, *schema.FEATURES, *schema.NOISE, *phenotypes.NAMES):
         table[name] = np.nan
     table["age"], table["lv_mass"] = 60.0, 100.0
     table["sex"] = pd.array(["F", "M", None, "F", "M"][:n], dtype="string")

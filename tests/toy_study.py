@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from cardionets import diseases, phenotypes, splits, store
+from cardionets import diseases, phenotypes, schema, splits, store
 from cardionets.config import Study
 
 GRID = {"rate": 50, "seconds": 10, "frames": 4, "size": 16, "spacing_mm": 9.6}
@@ -99,6 +99,7 @@ def _records(study: Study, name: str, latent: np.ndarray, rng: np.random.Generat
         "rr_cv": np.where(rng.random(n) < 0.2, 0.2, 0.03),
         "rr_rmssd_ms": np.where(rng.random(n) < 0.1, np.nan, rng.uniform(10, 60, n)),
         "qrs_ms": rng.uniform(80, 120, n),
+        **dict.fromkeys(schema.NOISE, rng.uniform(0, 20, n)),
     }
     measured = name == "ukb"
     for i, phenotype in enumerate(phenotypes.NAMES):

@@ -48,7 +48,7 @@ def _complete(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         raise StudyError(
             f"store/.work: {len(lines)} records in the blocks but {len(table)} in the plan; delete the folder."
         )
-    said = ("file_age", "file_sex", "file_date", "digest", *schema.FEATURES)
+    said = ("file_age", "file_sex", "file_date", "digest", *schema.FEATURES, *schema.NOISE)
     views = (f"{view}_{key}" for view in CINES for key in ("slot", "mask_slot", "reason", "mask_reason", "scanned"))
     lines = lines.reindex(columns=list(dict.fromkeys([*lines.columns, *said, *views])))
     both = pd.concat([table.reset_index(drop=True), lines], axis=1)
@@ -113,13 +113,16 @@ def records_table(kept: pd.DataFrame, index: Index, centre: str, window: str) ->
     rows = ["row", *schema.ROWS]
     table[rows] = kept[rows].astype("int64")
     table["interval_days"] = _interval(kept)
-    numbers = [*schema.COVARIATES, *schema.FEATURES]
+    numbers = [*schema.COVARIATES, *schema.FEATURES, *schema.NOISE]
     values = kept[[*numbers, *phenotypes.NAMES]].astype(float)
-    flags = sorted(str(name) for name in kept if str(name).startswith("q_"))
-    quality = kept[flags].astype("boolean").fillna(False).astype(bool)
+    quality = kept[_flags(kept)].astype("boolean").fillna(False).astype(bool)
     labelled = labels.disease_table(index, diseases.NAMES, window)
     sex = kept["sex"].astype("string")
     return pd.concat([table, values, sex, labelled, labels.subtypes(index).rename("subtype"), quality], axis=1)
+
+
+def _flags(kept: pd.DataFrame) -> list[str]:
+    return sorted(str(name) for name in kept if str(name).startswith("q_"))
 
 
 def _interval(kept: pd.DataFrame) -> pd.Series:
@@ -142,7 +145,8 @@ def _flow(everybody: pd.DataFrame, lines: pd.DataFrame, kept: pd.DataFrame) -> p
     cines["sax and 4ch"] = cines["sax"] & cines["4ch"]
     bad = {view: used[f"{view}_reason"].fillna("") for view in CINES}
     bad |= {f"{view} mask": used[f"{view}_mask_reason"].fillna("") for view in CINES}
-    return flow.table(source, reason, used["split"], cines, bad)
+    flags = {name: used[name].fillna(False).astype(bool) for name in _flags(used)}
+    return flow.table(source, reason, used["split"], cines, bad, flags)
 
 
 def _meta(cohort: Cohort, study: Study, name: str, notes: tuple[str, ...]) -> dict[str, Any]:

@@ -76,9 +76,9 @@ READING: Final[dict[str, str]] = {
     "declaration_conflict": "the file states another rate than `ecg.rate` declares",
 }
 FLAGS: Final[dict[str, str]] = {
-    "q_baseline": "baseline wander",
-    "q_mains": "mains",
-    "q_noise": "muscle noise",
+    "q_baseline": f"baseline wander beyond {gates.NOISE_LIMITS_UV['baseline_uv']:g} uV",
+    "q_mains": f"mains above {gates.NOISE_LIMITS_UV['mains_uv']:g} uV",
+    "q_noise": f"muscle noise above {gates.NOISE_LIMITS_UV['noise_uv']:g} uV",
     "q_identity": "the file contradicts the table in age or sex",
     "q_derived_limb_leads": "limb leads were derived",
     "q_calibration_cut": "a calibration pulse was cut",
@@ -100,6 +100,8 @@ def signal_reasons(study: Study) -> dict[str, str]:
     slow, fast = limits.rate_bpm
     return {
         "nan": "a sample is not a number",
+        "spectrum_implausible": f"more than {gates.HIGH_SHARE:.0%} of the power above {gates.HIGH_HZ:g} Hz: samples in a "
+        "wrong order or of a wrong form, a wrong rate, or no ECG",
         "too_short": f"shorter than {_seconds(study):g} s",
         "flat_lead": f"a lead with an {still} (in runs of 0.2 s or more)",
         "clipped": "a lead sits on its own extreme, more than 1 mV from its middle, for 0.5 % of the time or more",

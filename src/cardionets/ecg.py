@@ -41,13 +41,18 @@ _ORDER = 2
 _PAD_SECONDS = 1.5
 _BRIDGE_SECONDS = 0.5
 _NOTCH_Q = 25.0
+_HALF = 200
+"""Characters kept at either end of a message."""
 
 
 class RecordError(StudyError):
-    """A recording that cannot be trusted or understood; ``reason`` is the code the flow diagram counts."""
+    """A recording that cannot be trusted or understood; ``reason`` is the code the flow diagram counts.
+
+    What a damaged file puts into the middle of a message is cut out: file and remedy stand at its ends.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= 2 * _HALF else f"{message[:_HALF]} ... {message[-_HALF:]}")
         self.reason = reason
 
 
@@ -56,7 +61,8 @@ class EcgRecord:
     """One recording as the file states it.
 
     ``signal``: float32 (lead 12, sample T) in uV, canonical order; ``rate`` in Hz, ``age`` in years, ``sex`` F or M.
-    What the file does not say is None. ``flags`` names what the reader did beyond copying, e.g. ``derived_limb_leads``.
+    What the file does not say is None. ``flags`` names what the reader did beyond copying, e.g. ``derived_limb_leads``;
+    ``unit`` where the microvolts come from.
     """
 
     signal: Floats
@@ -67,6 +73,7 @@ class EcgRecord:
     sex: str | None = None
     source: str = ""
     flags: tuple[str, ...] = ()
+    unit: str = ""
 
     @property
     def seconds(self) -> float:

@@ -15,7 +15,7 @@ BANDS: Final = {
     "age_65_74": (65.0, 75.0),
     "age_75_over": (75.0, np.inf),
 }
-STEPS: Final = ("source", "excluded", "kept", "split", "cmr", "cmr excluded")
+STEPS: Final = ("source", "excluded", "kept", "flagged", "split", "cmr", "cmr excluded")
 COLUMNS: Final = ("step", "reason", "records", "persons", "female", "male", "sex_unknown", *BANDS, "age_unknown")
 
 
@@ -44,15 +44,17 @@ def table(
     split: pd.Series,
     cines: Mapping[str, pd.Series],
     bad: Mapping[str, pd.Series],
+    flags: Mapping[str, pd.Series] | None = None,
 ) -> pd.DataFrame:
     """The whole flow of a cohort.
 
     ``source``: every indexed record (person, sex, age); ``reason`` why it was left out, "" = kept; ``split`` of the
     kept ones. ``cines``: per view, whether a kept record has one; ``bad``: per view, why a named one could not be used
-    ("" = none).
+    ("" = none). ``flags``: per quality flag, whether a kept record carries it.
     """
     kept = source[(reason == "").to_numpy()]
     lines = [count("source", "", source), *by_value("excluded", source, reason), count("kept", "", kept)]
+    lines += [count("flagged", name, kept[has.to_numpy()]) for name, has in (flags or {}).items()]
     lines += by_value("split", kept, split, ("train", "val", "test"))
     lines += [count("cmr", view, kept[has.to_numpy()]) for view, has in cines.items()]
     for view, why in bad.items():

@@ -7,10 +7,13 @@ Nothing here repairs a signal. A wrong gain is named with its likely factor, whi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 from scipy.ndimage import uniform_filter1d
 
 from cardionets.beats import median_beat, quantile, r_peaks, rr_features
@@ -21,6 +24,12 @@ FACTORS = (5, 50, 200, 1000, 2000, 1_000_000)
 TYPICAL_QRS_UV = 1000.0
 QRS_RANGE_UV = (260.0, 3200.0)
 CLIPPED_BEYOND_UV = 1000.0
+NOISE_LIMITS_UV = {"baseline_uv": 500.0, "mains_uv": 20.0, "noise_uv": 45.0}
+"""Scores beyond which a usable record carries a flag."""
+HIGH_HZ = 40.0
+HIGH_SHARE = 0.25
+"""Share of the power above ``HIGH_HZ`` that no heart beat has; sound recordings lie below 0.1."""
+MAINS_HZ = (50.0, 60.0)
 # Pairs of channels whose exchange the identities can prove: at least one is a limb lead.
 _SWAPS = [(a, b) for i, a in enumerate(LEADS) for b in LEADS[i + 1 :] if a in LEADS[:6]]
 _ROW = {lead: row for row, lead in enumerate(LEADS)}
@@ -32,14 +41,16 @@ def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0) -> lis
     ``seconds``: length the grid needs, where longer than ``gates.min_seconds``. Codes: ``too_short``, ``nan``,
     ``flat_lead``, ``clipped``, ``amplitude_high[_xN]``, ``amplitude_low_xN`` (N: likely factor of the wrong gain),
     ``identity_einthoven``, ``identity_goldberger``, ``leads_swapped_A_B``, ``limb_reversal_la_ra``,
-    ``limb_reversal_ra_ll``, ``limb_reversal_ra_rl``, ``limb_reversal_la_rl``, ``limb_reversal_arms_legs`` and
-    ``rate_implausible``.
+    ``limb_reversal_ra_ll``, ``limb_reversal_ra_rl``, ``limb_reversal_la_rl``, ``limb_reversal_arms_legs``,
+    ``rate_implausible`` and ``spectrum_implausible``.
     """
     if not np.isfinite(record.signal).all():
         return ["nan"]
     reasons = ["too_short"] if record.seconds < max(gates.min_seconds, seconds) - 1 / record.rate else []
     if record.seconds < 2:
         return reasons or ["too_short"]
+    if high_share(record.signal, record.rate) > HIGH_SHARE:
+        return [*reasons, "spectrum_implausible"]
     x, rate = decimate(record.signal, record.rate)
     x = x - uniform_filter1d(x, round(0.8 * rate) | 1, axis=1, mode="nearest")
     reasons += ["clipped"] if clipped(record.signal) else []
@@ -65,6 +76,27 @@ def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
     for i in range(1, k):
         mean += parts[..., i]
     return mean / np.float32(k), rate / k
+
+
+def high_share(signal: NDArray[Any], rate: float) -> float:
+    """Share of the power above 1 Hz that lies above ``HIGH_HZ``, mains left out: median over leads of (12, T).
+
+    Samples in a wrong order, of wrong byte order or of no ECG at all are rough; a heart beat is smooth.
+    """
+    usable = fft.prev_fast_len(signal.shape[1], real=True)
+    spectrum = fft.rfft(np.asarray(signal[:, :usable], np.float32))
+    power = np.square(spectrum.real) + np.square(spectrum.imag)  # (12, F)
+    above, high = _bins(usable, rate)
+    total = power @ above
+    return quantile((power @ high) / np.maximum(total, 1e-6), 0.5)
+
+
+@lru_cache(maxsize=64)
+def _bins(samples: int, rate: float) -> tuple[Floats, Floats]:
+    """1 for every frequency (F,) above 1 Hz, and above ``HIGH_HZ``; 0 within 1 Hz of the mains and its multiples."""
+    hz = fft.rfftfreq(samples, 1 / rate)
+    mains = np.min([np.abs(hz - line * np.maximum(np.rint(hz / line), 1)) for line in MAINS_HZ], axis=0) <= 1
+    return ((hz > 1) & ~mains).astype(np.float32), ((hz > HIGH_HZ) & ~mains).astype(np.float32)
 
 
 def flat_leads(signal: NDArray[Any], rate: float, gates: QualityGates, gain: float = 1.0) -> list[str]:
@@ -213,11 +245,11 @@ def _reversal(beat: Floats, rate: float) -> list[str]:
     return ["limb_reversal_la_ra"] if upside_down("I", -0.6, -0.5, -0.5) else []
 
 
-def quality_flags(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[str, bool]:
-    """Flags of a usable raw signal (12, T) uV that a report may show: baseline wander, mains, muscle noise.
+def noise_scores(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[str, float]:
+    """How noisy a raw signal (12, T) uV is, each in uV: baseline wander, mains, muscle noise.
 
-    ``q_baseline``: slow drift (means over 1 s) beyond 500 uV; ``q_mains``: mains line above 20 uV; ``q_noise``: median
-    absolute second difference at about 125 Hz above 45 uV; drift and noise in the worst of the leads but two.
+    ``baseline_uv``: range of the slow drift (means over 1 s); ``mains_uv``: amplitude of the mains line, in the worst
+    lead; ``noise_uv``: median absolute second difference at about 125 Hz. Drift and noise in the worst lead but two.
     """
     x, slower = decimate(signal, rate)
     stretch = max(1, round(slower))
@@ -226,10 +258,15 @@ def quality_flags(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[st
     bend = np.abs(np.diff(x, 2, axis=1))
     rough = np.partition(bend, bend.shape[1] // 2, axis=1)[:, bend.shape[1] // 2]
     return {
-        "q_baseline": bool(np.sort(drift)[-3] > 500),
-        "q_mains": bool(mains_uv(np.asarray(signal, np.float32), rate, mains_hz) > 20),
-        "q_noise": bool(np.sort(rough)[-3] > 45),
+        "baseline_uv": float(np.sort(drift)[-3]),
+        "mains_uv": float(mains_uv(np.asarray(signal, np.float32), rate, mains_hz)),
+        "noise_uv": float(np.sort(rough)[-3]),
     }
+
+
+def noise_flags(scores: Mapping[str, float]) -> dict[str, bool]:
+    """Flags of a usable record by its :func:`noise_scores`: ``q_baseline``, ``q_mains``, ``q_noise``."""
+    return {f"q_{name.removesuffix('_uv')}": scores[name] > limit for name, limit in NOISE_LIMITS_UV.items()}
 
 
 def fingerprint(signal: NDArray[Any]) -> str:

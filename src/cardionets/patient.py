@@ -22,7 +22,7 @@ from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.ecg_files import detect, read_ecg
 from cardionets.config import CohortEcg, Study, StudyError
 from cardionets.ecg import EcgRecord, RecordError, harmonise
-from cardionets.gates import fingerprint, inspect, quality_flags
+from cardionets.gates import fingerprint, inspect, noise_flags, noise_scores
 from cardionets.norms import Norms, Range
 from cardionets.schema import RANGES
 from cardionets.store import Store
@@ -210,7 +210,7 @@ def _harmonise(found: Recording, record: EcgRecord, study: Study) -> None:
     found.signal, found.beat = np.rint(signal).astype(np.int16), np.rint(beat).astype(np.int16)
     found.shown, found.shown_rate = signal, float(rate)
     found.measured = rr_features(peaks, rate) | {"qrs_ms": qrs_duration_ms(beat, rate)}
-    quality = quality_flags(record.signal, record.rate, study.protocol.ecg.mains_hz)
+    quality = noise_flags(noise_scores(record.signal, record.rate, study.protocol.ecg.mains_hz))
     found.flags += [name.removeprefix("q_") for name, bad in quality.items() if bad]
 
 

@@ -36,7 +36,7 @@ from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, CohortEcg, EcgProtocol, Grid, QualityGates, Study, StudyError
 from cardionets.ecg import EcgRecord, RecordError, harmonise
 from cardionets.files import atomic_path
-from cardionets.gates import fingerprint, inspect, quality_flags
+from cardionets.gates import fingerprint, inspect, noise_flags, noise_scores
 from cardionets.progress import track
 
 BLOCK: Final = 64
@@ -260,9 +260,13 @@ def _signal(record: EcgRecord, block: Block, rows: _Rows) -> dict[str, Any]:
     beat = median_beat(signal, peaks, rate)
     if max(np.abs(signal).max(), np.abs(beat).max()) > 32767:
         raise RecordError("amplitude_high", "the signal does not fit 16 bits of 1 uV; exclude it.")
-    flags = quality_flags(record.signal, record.rate, block.protocol.mains_hz)
-    flags |= {f"q_{name}": True for name in record.flags}
-    values = rr_features(peaks, rate) | {"qrs_ms": qrs_duration_ms(beat, rate), "digest": fingerprint(record.signal)}
+    scores = noise_scores(record.signal, record.rate, block.protocol.mains_hz)
+    flags = noise_flags(scores) | {f"q_{name}": True for name in record.flags}
+    values = (
+        scores
+        | rr_features(peaks, rate)
+        | {"qrs_ms": qrs_duration_ms(beat, rate), "digest": fingerprint(record.signal)}
+    )
     rows.add("beat", np.rint(beat).astype("<i2"))
     return values | flags | {"slot": rows.add("ecg", np.rint(signal).astype("<i2"))}
 

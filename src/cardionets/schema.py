@@ -18,6 +18,7 @@ from cardionets.splits import SPLITS
 
 ROWS: Final = ("sax_row", "lax_row", "sax_mask_row", "lax_mask_row")
 FEATURES: Final = ("rate_bpm", "rr_cv", "rr_rmssd_ms", "qrs_ms")
+NOISE: Final = ("baseline_uv", "mains_uv", "noise_uv")
 COVARIATES: Final = ("age", "height_cm", "weight_kg")
 SEXES: Final = ("F", "M")
 RANGES: Final = {"age": (0, 120, "years"), "height_cm": (40, 230, "centimetres"), "weight_kg": (2, 350, "kilograms")}
@@ -92,7 +93,7 @@ RECORDS: Final = DataFrameSchema(
         "interval_days": _number(),
         **{name: _number(_between(name)) for name in COVARIATES},
         "sex": _text(Check.isin(SEXES, error="must be F, M or missing", ignore_na=True)),
-        **{name: _number(Check.ge(0, error="must not be negative", ignore_na=True)) for name in FEATURES},
+        **{name: _number(Check.ge(0, error="must not be negative", ignore_na=True)) for name in (*FEATURES, *NOISE)},
         **{name: _number() for name in phenotypes.NAMES},
         **{name: Column("boolean", nullable=True, required=False) for name in diseases.NAMES},
         "subtype": _text(Check.isin(list(diseases.SUBTYPES), error="must be dcm, hcm, rcm or missing", ignore_na=True)),

@@ -11,7 +11,7 @@ import pandas as pd
 from cardionets import diseases, phenotypes
 from cardionets.aggregates import CONTINUOUS, FLOW_COLUMNS, KEYS, OTHER, PEOPLE_COLUMNS
 from cardionets.config import Study
-from cardionets.contract import READING, signal_reasons
+from cardionets.contract import FLAGS, READING, signal_reasons
 from cardionets.disclosure import NOTES
 from cardionets.evaluate.binned import CLOUD_COLUMNS, RISK_COLUMNS
 from cardionets.evaluate.rows import COLUMNS
@@ -74,7 +74,7 @@ def reason_is_known(reason: str, study: Study) -> bool:
         return True
     stem = re.sub(r"_x\d{1,7}$|_(aV[RLF]|V[1-6]|I{1,3})_(aV[RLF]|V[1-6]|I{1,3})$", "", reason)
     known = {re.sub(r"_A_B$|_xN$", "", r) for r in (*READING, *signal_reasons(study))}
-    return reason in _PLAIN_REASONS or stem in known
+    return reason in _PLAIN_REASONS or reason in FLAGS or stem in known
 
 
 def faults(name: str, table: pd.DataFrame, study: Study, cohort: str) -> list[str]:

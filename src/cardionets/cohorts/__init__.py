@@ -6,6 +6,7 @@ image.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -76,7 +77,7 @@ def read_table(path: Path, source: str, columns: list[str] | None = None) -> pd.
         raise StudyError(f"{source}: {path.name}: the file is missing under {path.parent}; copy it there.")
     try:
         table = pd.read_csv(found, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
-    except (ValueError, OSError, EOFError, UnicodeError) as error:
+    except (ValueError, OSError, EOFError, OverflowError, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StudyError(
             f"{source}: {path.name}: not a readable CSV file ({reason}); export it again as UTF-8."

@@ -6,13 +6,14 @@ One recording of a file that holds many is named ``file.hdf5#17`` (row 17).
 from __future__ import annotations
 
 import csv
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cardionets.cohorts.recording import MAX_SAMPLES, Raw, corrupt
+from cardionets.cohorts.recording import Raw, corrupt, refuse_large
 from cardionets.ecg import RecordError, lead_name
 
 _SIGNAL_KEYS = ("tracings", "feats", "ecg", "signal", "val", "data", "p_signal")
@@ -23,7 +24,7 @@ _MAX_LEADS = 32
 def oriented(array: NDArray[Any], path: Path) -> NDArray[Any]:
     """(T, lead) or (lead, T) -> (lead, T): the shorter side is the leads."""
     array = np.squeeze(array)
-    if array.ndim != 2 or not 8 <= min(array.shape) <= _MAX_LEADS or array.size > MAX_SAMPLES:
+    if array.ndim != 2 or not 8 <= min(array.shape) <= _MAX_LEADS:
         raise corrupt(path, f"an array of shape {array.shape} is not one recording of 8 to {_MAX_LEADS} leads")
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise corrupt(path, f"the samples are {array.dtype}, not real numbers")
@@ -37,7 +38,8 @@ def split_row(path: Path) -> tuple[Path, int | None]:
 
 
 def _row(array: Any, row: int | None, path: Path) -> NDArray[Any]:
-    # One record of (record, T, lead) read by itself, so that memory stays flat
+    # One record of (record, T, lead) read by itself, so that memory stays flat; its size is known before it is read
+    refuse_large(path, prod(array.shape[-2:]))
     if len(array.shape) == 2 and row is None:
         return np.asarray(array[:])
     if len(array.shape) != 3 or row is None or row >= array.shape[0]:
@@ -68,8 +70,10 @@ def read_hdf5(path: Path) -> Raw:
 
 def read_mat(path: Path) -> Raw:
     """A MATLAB 5 file that is not a WFDB record: signal and, where stored, its rate; the unit is never stored."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
+    for name, shape, _ in whosmat(path):
+        refuse_large(path, prod(shape) if name in _SIGNAL_KEYS else 0)
     content = loadmat(path, variable_names=[*_SIGNAL_KEYS, *_RATE_KEYS])
     key = next((k for k in _SIGNAL_KEYS if k in content), None)
     if key is None:

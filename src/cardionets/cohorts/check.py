@@ -30,6 +30,8 @@ COLUMNS: Final = ("level", "item", "finding", "remedy")
 PLAUSIBLE: Final = {"lv_edv": (60.0, 350.0), "lv_mass": (35.0, 300.0), "lv_ef": (15.0, 85.0), "rv_edv": (60.0, 350.0)}
 """Where the median of a centre must lie; outside it the unit is wrong (litres, fractions, indexed values)."""
 SHOWN: Final = 3
+USUAL_QRS_MS: Final = (75.0, 140.0)
+"""Where the median QRS duration of a centre lies; a rate that is half or double moves it out."""
 ENOUGH: Final = 10
 """Recordings from which the median of a centre says something."""
 
@@ -152,7 +154,8 @@ def _measure(path: Path, key: str, settings: Cohort, study: Study) -> dict[str, 
         "rate": record.rate,
         "seconds": round(record.seconds, 2),
         "bpm": beats.rr_features(peaks, rate)["rate_bpm"],
-        "qrs_uv": _qrs_uv(centred, peaks, rate),
+        "unit": record.unit,
+        **_qrs(centred, peaks, rate),
         "uv": float(np.median(np.nanpercentile(np.abs(centred), 99, axis=1))),
         "flags": record.flags,
         "reasons": reasons,
@@ -161,12 +164,13 @@ def _measure(path: Path, key: str, settings: Cohort, study: Study) -> dict[str, 
     }
 
 
-def _qrs_uv(signal: Any, peaks: Any, rate: float) -> float:
-    """Height of the median beat; NaN where there is no beat."""
+def _qrs(signal: Any, peaks: Any, rate: float) -> dict[str, float]:
+    """Height and duration of the median beat; NaN where there is no beat."""
     try:
-        return gates.qrs_size_uv(beats.median_beat(signal, peaks, rate))
+        beat = beats.median_beat(signal, peaks, rate)
     except RecordError:
-        return float("nan")
+        return {"qrs_uv": float("nan"), "qrs_ms": float("nan")}
+    return {"qrs_uv": gates.qrs_size_uv(beat), "qrs_ms": beats.qrs_duration_ms(beat, rate)}
 
 
 def _gain(found: Findings, sizes: pd.Series) -> None:
@@ -184,10 +188,17 @@ def _signal_lines(found: Findings, table: pd.DataFrame, study: Study) -> None:
     found.add("OK", "format", _tally(table["format"]))
     flags = Counter(flag for flags in table["flags"] for flag in flags)
     beyond = "; ".join(f"{name} in {n}" for name, n in flags.items())
+    found.add("OK", "unit", _tally(table["unit"]))
     found.add("OK", "leads", "all 12 found by name" + (f"; {beyond}" if beyond else ""))
     found.judge(
         table["rate"].nunique() > 1, "rate", _tally(table["rate"], " Hz"), "several rates: make sure none is wrong"
     )
+    known = table["qrs_ms"].dropna()
+    if len(known):
+        wrong = not USUAL_QRS_MS[0] <= known.median() <= USUAL_QRS_MS[1]
+        remedy = "the rate in Hz is likely wrong (a half or double): compare one printed ECG, declare ecg.rate"
+        level = "error" if len(known) >= ENOUGH else "warning"
+        found.judge(wrong, "QRS duration", _spread(known, " ms"), remedy, level)
     short = (table["seconds"] < study.grid.seconds - 0.01).mean()
     remedy = f"{short:.0%} are shorter than the {study.grid.seconds} s of the grid and will be left out"
     found.judge(short > 0, "length", _spread(table["seconds"], " s"), remedy)

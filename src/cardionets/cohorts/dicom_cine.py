@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from cardionets.cmr import AXES, MIN_FRAMES, VIEWS, Cine, middle_slice, plane
 from cardionets.cohorts.archive import files_in
-from cardionets.cohorts.dicom_header import MAGIC, NEEDED, Header, read_header
+from cardionets.cohorts.dicom_header import DEFLATED, MAGIC, NEEDED, Header, read_header
 from cardionets.config import StudyError
 
-DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 NOT_A_CINE: Final = re.compile(r"inlinevf|scout|localizer|loc\b|flow|tagging|lge|shmolli|t1map|t2map", re.IGNORECASE)
 NAMED: Final = {
     "sax": re.compile(r"sax|sa[_ ]|short", re.IGNORECASE),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cardionets.cohorts.dicom_header import DEFLATED
 from cardionets.cohorts.recording import Raw, age_at, corrupt, parse_age, parse_date, parse_sex, unit_uv
 from cardionets.ecg import RecordError, lead_name
 
@@ -64,6 +65,9 @@ def read_dicom_ecg(path: Path) -> Raw:
     """The rhythm group of a DICOM ECG: leads by code, sensitivity with its correction factor, baseline applied."""
     import pydicom
 
+    with path.open("rb") as handle:
+        if DEFLATED in handle.read(1024):
+            raise RecordError("unsupported", f"{path.name}: deflated DICOM is not supported; convert it.")
     dataset = pydicom.dcmread(path)
     group = _rhythm(path, dataset)
     channels = list(group.ChannelDefinitionSequence)

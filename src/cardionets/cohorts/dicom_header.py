@@ -20,6 +20,8 @@ from pydicom.config import disable_value_validation
 from pydicom.tag import Tag
 
 MAGIC: Final = b"DICM"
+DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
+"""A transfer syntax that may grow without bound when it is opened; refused."""
 NEEDED: Final = (
     "SeriesInstanceUID",
     "ImageOrientationPatient",

@@ -70,7 +70,17 @@ def finish(raw: Raw, declared: CohortEcg, path: Path) -> EcgRecord:
     except RecordError as fault:
         raise RecordError(fault.reason, f"{path.name}: {fault}") from None
     flags = (*(["derived_limb_leads"] if derived_leads(names) else []), *(["calibration_cut"] if trimmed else []))
-    return EcgRecord(leads, rate, raw.person, raw.date, raw.age, raw.sex, path.name, raw.flags + flags)
+    return EcgRecord(
+        leads, rate, raw.person, raw.date, raw.age, raw.sex, path.name, raw.flags + flags, _said_unit(raw, declared)
+    )
+
+
+def _said_unit(raw: Raw, declared: CohortEcg) -> str:
+    """Where the microvolts come from: the step the file states, or what the cohort declares."""
+    said = f"declared {declared.unit}"
+    if raw.scale_uv is not None:
+        said = f"{float(np.median(raw.scale_uv)):.4g} uV per step"
+    return said if declared.gain_factor == 1 else f"{said}, times {declared.gain_factor:g}"
 
 
 def _without_calibration(signal: NDArray[np.float32], rate: float) -> tuple[NDArray[np.float32], bool]:
@@ -175,6 +185,12 @@ def age_at(birth: dt.datetime | None, date: dt.datetime | None) -> float | None:
         return None
     years = date.year - birth.year - ((date.month, date.day) < (birth.month, birth.day))
     return float(years) if 0 <= years < 120 else None
+
+
+def refuse_large(path: Path, samples: int) -> None:
+    """``too_large`` before anything of that many samples is held in memory."""
+    if samples > MAX_SAMPLES:
+        raise RecordError("too_large", f"{path.name}: {samples} samples are not one recording; check the file.")
 
 
 def corrupt(path: Path, what: str) -> RecordError:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cardionets.cohorts.recording import Raw, age_at, corrupt
+from cardionets.cohorts.recording import Raw, age_at, corrupt, refuse_large
 from cardionets.ecg import RecordError
 
 DEFAULT_TABLE = 19999
@@ -113,6 +113,7 @@ def _check_leads(path: Path, body: bytes) -> tuple[tuple[str, ...], int]:
         raise RecordError(
             "unsupported", f"{path.name}: leads of different length are not supported; export them whole."
         )
+    refuse_large(path, count * max(lengths))
     return tuple(_LEADS.get(lead, f"lead {lead}") for *_, lead in spans), lengths.pop()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cardionets.cohorts import read_table
 from cardionets.cohorts.nifti_cine import LABELS, Stack, read_nifti_masks, read_nifti_stack, read_pair
 from cardionets.config import StudyError
 from cardionets.measure import measure_stack
@@ -90,12 +91,7 @@ def read_mms(folder: Path, table: Path) -> Segmented:
 
 
 def _row(table: Path, subject: str) -> dict[str, Any]:
-    if not table.is_file():
-        raise StudyError(f"{table.name}: the file is missing; it comes with the data set.")
-    rows = pd.read_csv(table, dtype=str)
-    missing = {"External code", "ED", "ES"} - set(rows.columns)
-    if missing:
-        raise StudyError(f"{table.name}: columns {', '.join(sorted(missing))} are missing; use the original table.")
+    rows = read_table(table, "M&Ms", ["External code", "ED", "ES"])
     own = rows[rows["External code"] == subject]
     if len(own) != 1 or not all(str(own[phase].iloc[0]).isdigit() for phase in ("ED", "ES")):
         raise StudyError(f"{table.name}: External code {subject}: {len(own)} rows with whole ED and ES; one is needed.")

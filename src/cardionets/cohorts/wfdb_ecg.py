@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cardionets.cohorts.recording import Raw, corrupt, parse_age, parse_date, parse_sex, unit_uv
+from cardionets.cohorts.recording import MAX_BYTES, Raw, corrupt, parse_age, parse_date, parse_sex, unit_uv
 from cardionets.ecg import RecordError
 
 _FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
@@ -126,10 +126,6 @@ def _format16(path: Path, header: Header) -> NDArray[np.int16]:
     for file in dict.fromkeys(channel.file for channel in header.channels):
         group = [channel for channel in header.channels if channel.file == file]
         source = path.with_name(file)
-        if not source.is_file():
-            raise RecordError(
-                "unreadable", f"{path.name}: its signal file {file} is missing; copy it beside the header."
-            )
         data = np.fromfile(source, "<i2", offset=group[0].offset)
         length = header.samples or len(data) // len(group)
         if len(data) < length * len(group):
@@ -166,10 +162,23 @@ def _by_library(path: Path, header: Header) -> NDArray[np.float32]:
     return signal
 
 
+def _check_files(path: Path, header: Header) -> None:
+    """Every signal file must lie beside the header and be no larger than one recording is."""
+    for file in dict.fromkeys(channel.file for channel in header.channels):
+        source = path.with_name(file)
+        if not source.is_file():
+            raise RecordError(
+                "unreadable", f"{path.name}: its signal file {file} is missing; copy it beside the header."
+            )
+        if source.stat().st_size > MAX_BYTES:
+            raise RecordError("too_large", f"{file}: more than {MAX_BYTES >> 20} MiB are not one recording; check it.")
+
+
 def read_wfdb(path: Path) -> Raw:
     """A WFDB record given its ``.hea``, ``.dat`` or ``.mat``: any unit spelling, several signal files."""
     path = path.with_suffix(".hea")
     header = read_header(path)
+    _check_files(path, header)
     simple = all(c.format == 16 and c.per_frame == 1 and c.skew == 0 for c in header.channels)
     signal = _physical(header, _format16(path, header)) if simple else _by_library(path, header)
     uncalibrated = any(channel.gain == 0 for channel in header.channels)

@@ -17,7 +17,7 @@ from defusedxml.ElementTree import parse
 from numpy.typing import NDArray
 
 from cardionets.cohorts import xli
-from cardionets.cohorts.recording import Raw, age_at, corrupt, parse_age, parse_date, parse_sex, unit_uv
+from cardionets.cohorts.recording import Raw, age_at, corrupt, parse_age, parse_date, parse_sex, refuse_large, unit_uv
 from cardionets.ecg import RecordError
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ def _philips(path: Path, root: Element) -> Raw:
     samples = round(_number(path, "durationperchannel", block.get("durationperchannel")) * rate / 1000)
     data = base64.b64decode("".join(block.text.split()), validate=True)
     method = (block.get("compression") or block.get("compressmethod") or "").upper()
-    if method not in ("XLI", "", "NONE", "UNCOMPRESSED") or not 0 < samples * len(names) <= 10_000_000:
+    refuse_large(path, samples * len(names))
+    if method not in ("XLI", "", "NONE", "UNCOMPRESSED") or samples * len(names) < 1:
         raise RecordError("unsupported", f"{path.name}: compression {method!r} is not supported; export without it.")
     plain = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
     if method != "XLI" and len(plain) != samples * len(names):

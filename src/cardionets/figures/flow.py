@@ -44,14 +44,18 @@ def _side(axes: Axes, y: float, lines: list[str]) -> None:
 
 
 def _left_out(head: str, rows: pd.DataFrame) -> list[str]:
-    return [head, *([f"{str(r['reason']).replace('_', ' ')}: {_count(r)}" for _, r in rows.iterrows()] or ["nobody"])]
+    return [head, *([f"{_words(row)}: {_count(row)}" for _, row in rows.iterrows()] or ["nobody"])]
+
+
+def _words(row: pd.Series) -> str:
+    return str(row["reason"]).removeprefix("q_").replace("_", " ")
 
 
 @styled
 def stard(flow: pd.DataFrame, title: str = "Participants") -> Figure:
     """Flow diagram of one cohort from step, reason, records, persons (`cardionets.flow`).
 
-    Source, exclusions by reason, those kept with their cines (and cines not usable), the splits that have people.
+    Source, exclusions by reason, those kept with their cines (and cines not usable) and quality flags, the splits that have people.
     """
     missing = [c for c in NEEDED if c not in flow]
     if missing:
@@ -61,7 +65,8 @@ def stard(flow: pd.DataFrame, title: str = "Participants") -> Figure:
     lost = _left_out("Excluded", part.get("excluded", empty))
     bad = _left_out("CMR not usable (the ECG is kept)", part.get("cmr excluded", empty))
     cines = [f"with {row['reason']} cine: {_count(row)}" for _, row in part.get("cmr", empty).iterrows()]
-    kept = ["Kept", _count(part["kept"].iloc[0]), *cines]
+    flags = [f"flag {_words(row)}: {_count(row)}" for _, row in part.get("flagged", empty).iterrows() if row["records"]]
+    kept = ["Kept", _count(part["kept"].iloc[0]), *cines, *flags]
     splits = part.get("split", empty)
     splits = splits[splits["records"] > 0]
     first = -(_half(2) + GAP + _half(len(lost)))
