@@ -36,6 +36,7 @@ from cardionets.evaluate.cines import (
 )
 from cardionets.evaluate.estimate import Floats
 from cardionets.evaluate.rows import Rows
+from cardionets.figures.cine import stretched
 from cardionets.generate import blocks, canonical, cine_table, measure, pairs_of, rebuild
 from cardionets.generator import load_segmenter
 from cardionets.models.cmr_mae import VIEWS, CmrMae
@@ -286,6 +287,6 @@ def _side_by_side(real: Cines, made: Cines, doubt: Cines, row: int) -> Cines:
     for view in VIEWS:
         out |= {f"real {view}": real[view][row], f"drawn {view}": made[view][row]}
         if doubt:
-            most = max(int(doubt[view].max()), 1)
-            out[f"doubt {view}"] = (doubt[view][row].astype(np.float32) * (255 / most)).astype(np.uint8)
+            label, shown = stretched(doubt[view][row], view)
+            out[label] = shown
     return out

@@ -35,8 +35,10 @@ class SampleSettings(Settings):
     """How tokens are drawn from a trained generator."""
 
     iterations: int = Field(gt=0)  # rounds in which the sequence is revealed, along a cosine
-    steps: int = Field(gt=0)  # Euler or DDIM steps per token
-    guidance: float = Field(default=1.0, ge=0)  # 1 = the model itself; above 1 it leans further towards the ECG
+    steps: int = Field(gt=0, le=DIFFUSION_STEPS)  # Euler or DDIM steps per token
+    guidance: float = Field(
+        default=1.0, ge=0, le=20
+    )  # 1 = the model itself; above 1 it leans further towards the ECG; far above, pictures burn out
     temperature: float = Field(default=1.0, gt=0, le=1)  # SD of the starting noise
 
 
