@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cardionets import weights
 from cardionets.config import Study, StudyError, check
@@ -33,6 +34,7 @@ from cardionets.models.mar import MarSettings, SampleSettings
 from cardionets.progress import track
 from cardionets.store import Store
 
+Beats = NDArray[np.float64]  # milliseconds (n,)
 FORMATS: Final = ("nifti", "gif", "mp4")
 ENCODER: Final = "ffmpeg"  # of MP4, where it is installed
 BEATS: Final = 4  # that an MP4 repeats: players do not loop as browsers loop a GIF
@@ -186,7 +188,7 @@ def _draw_block(job: _Job, records: pd.DataFrame, folder: Path) -> None:
         (aside / "block.json").write_text(json.dumps({"key": job.key, **job.source}, indent=1) + "\n", "utf-8")
 
 
-def _draw_samples(job: _Job, records: pd.DataFrame, beats: Sequence[float], folder: Path) -> dict[str, Cine]:
+def _draw_samples(job: _Job, records: pd.DataFrame, beats: Beats, folder: Path) -> dict[str, Cine]:
     """Write every sample; returns what is shown moving, label -> (b, frame, H, W): the first, and their spread."""
     names, several = list(records["record"]), job.order.samples > 1
     samples = job.artist.samples(job.store, records, job.order.samples)
@@ -205,7 +207,7 @@ def _draw_samples(job: _Job, records: pd.DataFrame, beats: Sequence[float], fold
 
 
 def _write_niftis(
-    job: _Job, cines: Mapping[str, Cine], names: Sequence[str], beats: Sequence[float], folder: Path, suffix: str
+    job: _Job, cines: Mapping[str, Cine], names: Sequence[str], beats: Beats, folder: Path, suffix: str
 ) -> None:
     if "nifti" not in job.order.formats:
         return
