@@ -131,7 +131,7 @@ def test_judging_is_tidy_and_complete(study: Study) -> None:
     draw.generate(study, "ukb")
     table = judge.judge(study, "ukb")
     assert list(table.columns) == list(COLUMNS) and set(table["split"]) == {"test"}
-    arms = {"generated", "shuffled", "ridge", "neighbour", "training_mean", "reconstruction"}
+    arms = {"generated", "latent_flow", "shuffled", "ridge", "neighbour", "training_mean", "reconstruction"}
     ssim = table[(table["endpoint"] == "cine_sax") & (table["metric"] == "ssim")].set_index("arm")
     assert arms <= set(ssim.index) and "generated - shuffled" in ssim.index
     assert ((ssim["lower"] <= ssim["estimate"]) & (ssim["estimate"] <= ssim["upper"])).all()

@@ -29,6 +29,7 @@ BLOCKS = {
             "head_depth": 1,
             "groups": 3,
         },
+        "latent_flow": 2,
         "sample": {"iterations": 2, "steps": 2},
         "train": TRAIN,
     },

@@ -1,8 +1,9 @@
 """Whose heart is it? Drawn cines of a cohort against the real ones of the same people, and against cheaper guesses.
 
-Arms: ``generated`` (one sample), ``generated_mean`` (of several), ``shuffled`` (from another person's ECG), ``ridge``
-(linear from the ECG to the tokens), ``neighbour`` (cine of the training person with the nearest ECG embedding),
-``training_mean``, ``reconstruction`` (the tokenizer's ceiling) and ``real``; for measurements also ``direct``, the
+Arms: ``generated`` (one sample), ``generated_mean`` (of several), ``latent_flow`` (one sample of the older approach),
+``shuffled`` (from another person's ECG), ``ridge`` (linear from the ECG to the tokens), ``neighbour`` (cine of the
+training person with the nearest ECG embedding), ``training_mean``, ``reconstruction`` (the tokenizer's ceiling) and
+``real``; for measurements also ``direct``, the
 regression without a picture. Test people only. Real cines are brought into the canonical pose in which cines are drawn
 (:mod:`cardionets.models.pose`) by their own pixels alone, once for all arms.
 """
@@ -17,11 +18,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cardionets import data
 from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
-from cardionets.draw import Artist, Drawn, decode
+from cardionets.draw import Artist, Drawn, decode, starts
 from cardionets.embed import load_cmr
 from cardionets.evaluate.cines import (
     OWN_METRICS,
@@ -44,10 +46,20 @@ from cardionets.models.heads import HeadSettings, LinearHead, fit_logistic
 from cardionets.models.segment import MEASURED
 from cardionets.store import Store
 
-ARMS = ("generated", "generated_mean", "shuffled", "ridge", "neighbour", "training_mean", "reconstruction", "real")
+ARMS = (
+    "generated",
+    "generated_mean",
+    "latent_flow",
+    "shuffled",
+    "ridge",
+    "neighbour",
+    "training_mean",
+    "reconstruction",
+    "real",
+)
 ON_REAL = "_on_real"  # added to metrics whose truth is what the same network measures on the real cine
-MEASURED_ARMS = ("generated", "generated_mean", "shuffled", "ridge", "reconstruction", "real")
-FEATURE_ARMS = ("generated", "generated_mean", "shuffled", "ridge", "neighbour", "reconstruction")
+MEASURED_ARMS = ("generated", "generated_mean", "latent_flow", "shuffled", "ridge", "reconstruction", "real")
+FEATURE_ARMS = ("generated", "generated_mean", "latent_flow", "shuffled", "ridge", "neighbour", "reconstruction")
 DIRECT = "aligned"  # the arm of the predictions that "direct" shows: the same encoder, a linear head, no picture
 Cines = dict[str, NDArray[np.uint8]]
 
@@ -131,6 +143,7 @@ class Bench:
         made: dict[str, Callable[[], Cines | None]] = {
             "generated": lambda: self.drawn_cines(""),
             "generated_mean": lambda: self.drawn_cines("_mean") if self.drawn.samples > 1 else None,
+            "latent_flow": self._flow,
             "shuffled": self._shuffled,
             "ridge": self._ridge,
             "neighbour": self._neighbour,
@@ -155,12 +168,28 @@ class Bench:
         other[order] = np.roll(order, 1)
         return {view: cine[other] for view, cine in self.drawn_cines("").items()}
 
+    def _flow(self) -> Cines | None:
+        """One sample of the older approach, from the same noise as the first of the generator."""
+        model, how, names = self.artist.generator, self.artist.how, list(self.records["record"])
+        if model.flow is None:
+            return None
+
+        def draw(rows: NDArray[np.int64], tokens: Tensor) -> Tensor:
+            noise, _ = starts(model, [names[row] for row in rows], self.artist.seed, 0)
+            return model.sample_flow(tokens, noise.to(tokens.device), how.temperature)
+
+        return self._decoded(draw)
+
     def _ridge(self) -> Cines:
-        model, parts = self.artist.generator, []
+        return self._decoded(lambda rows, tokens: self.artist.generator.ridge_tokens(tokens))
+
+    def _decoded(self, draw: Callable[[NDArray[np.int64], Tensor], Tensor]) -> Cines:
+        """Cines of the tokens that ``draw`` makes of rows (b,) and their ECG tokens (b, m, e)."""
+        parts = []
         with torch.inference_mode():
             for rows in blocks(len(self.records)):
                 tokens = torch.from_numpy(self.ecg[0][rows]).to(pick_device())
-                parts.append(decode(self.artist.tokenizer, model, model.ridge_tokens(tokens)))
+                parts.append(decode(self.artist.tokenizer, self.artist.generator, draw(rows, tokens)))
         return {view: torch.cat([p[view] for p in parts]).cpu().numpy() for view in VIEWS}
 
     def _mean(self) -> Cines:
