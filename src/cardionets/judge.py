@@ -41,8 +41,8 @@ from cardionets.evaluate.rows import Rows
 from cardionets.figures.cine import stretched
 from cardionets.generate import blocks, canonical, cine_table, measure, pairs_of, rebuild
 from cardionets.generator import load_segmenter
-from cardionets.models.cmr_mae import VIEWS, CmrMae
-from cardionets.models.heads import HeadSettings, LinearHead, fit_logistic
+from cardionets.home import Home, features
+from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.segment import MEASURED
 from cardionets.store import Store
 
@@ -161,12 +161,17 @@ class Bench:
         rows = self.records["drawn_row"].to_numpy(np.int64)
         return {view: np.asarray(self.drawn.arrays[f"{view}{kind}"][rows]) for view in VIEWS}
 
-    def _shuffled(self) -> Cines:
-        """Everybody gets the cine drawn from the ECG of somebody else."""
+    @cached_property
+    def other(self) -> NDArray[np.int64]:
+        """Somebody else for everybody (n,)."""
         order = np.random.default_rng(self.study.protocol.seed).permutation(len(self.records))
         other = np.empty_like(order)
         other[order] = np.roll(order, 1)
-        return {view: cine[other] for view, cine in self.drawn_cines("").items()}
+        return other
+
+    def _shuffled(self) -> Cines:
+        """Everybody gets the cine drawn from the ECG of somebody else."""
+        return {view: cine[self.other] for view, cine in self.drawn_cines("").items()}
 
     def _flow(self) -> Cines | None:
         """One sample of the older approach, from the same noise as the first of the generator."""
@@ -198,67 +203,23 @@ class Bench:
         return {view: np.broadcast_to(np.rint(mean).astype(np.uint8), shape) for view, mean in means.items()}
 
     def _neighbour(self) -> Cines | None:
-        if self.hub is None:
+        if self.hub is None or self.home is None:
             return None
         store, pairs = self.hub
-        _, known = self.artist.reader.read(store, pairs["row"].to_numpy(np.int64))
+        known = self.home.ecg
         centre, scale = known.mean(0), np.maximum(known.std(0), 1e-6)
         a, b = (self.ecg[1] - centre) / scale, (known - centre) / scale
         nearest = ((b**2).sum(1) - 2 * a @ b.T).argmin(axis=1)
-        return canonical(cine_table(self.artist.tokenizer, store, pairs.iloc[nearest]))
-
-
-@dataclass(frozen=True)
-class Home:
-    """Features (n, 2 d) and diseases (n, k) of the paired cohort's training and validation people, by split."""
-
-    features: dict[str, Floats]
-    labels: dict[str, Floats]
-    names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, study: Study, artist: Artist, store: Store, training: pd.DataFrame) -> Home:
-        """Embed the canonical cines of both splits; test people are not touched."""
-        model, names = load_cmr(study), study.protocol.endpoints.diseases
-        pairs = {"train": training, "val": pairs_of(store, "val")}
-        tables = {split: cine_table(artist.tokenizer, store, records) for split, records in pairs.items()}
-        seen = {split: features(model, canonical(table)) for split, table in tables.items()}
-        return cls(seen, {split: data.labels(r, names) for split, r in pairs.items()}, tuple(names))
-
-    def diseases(self, cines: Floats) -> pd.DataFrame:
-        """Probability of every disease by a linear head that learnt from real cines; ``cines``: features (n, 2 d)."""
-        head = self._head
-        with torch.inference_mode():
-            return pd.DataFrame(head(torch.from_numpy(cines)).numpy(), columns=list(self.names))
-
-    @cached_property
-    def _head(self) -> LinearHead:
-        x, y = self.features, self.labels
-        return fit_logistic(x["train"], y["train"], x["val"], y["val"], self.names, HeadSettings()).head
-
-
-@torch.inference_mode()
-def features(model: CmrMae, cines: Cines) -> Floats:
-    """Embedding of both views by the CMR encoders, (n, 2 d)."""
-    size, both = model.settings.encoder.size, []
-    for view in VIEWS:
-        margin = (cines[view].shape[-1] - size) // 2
-        cut = slice(margin, margin + size)
-        parts = [
-            model.encoders[view](
-                torch.from_numpy(np.ascontiguousarray(cines[view][rows][..., cut, cut])).to(pick_device())
-            )
-            for rows in blocks(len(cines[view]))
-        ]
-        both.append(torch.cat(parts).float().cpu().numpy())
-    return np.concatenate(both, axis=1)
+        pose = data.column(self.home.pose, nearest)
+        return canonical(data.Table(**data.cine_columns(store, pairs.iloc[nearest]), pose=pose))
 
 
 def _by_features(who: Judge, bench: Bench, arms: dict[str, Cines], real: Cines) -> None:
     model = load_cmr(bench.study)
     truth = features(model, real)
     home = bench.home
-    seen = {arm: features(model, arms[arm]) for arm in FEATURE_ARMS if arm in arms} | {"real": truth}
+    seen = {arm: features(model, arms[arm]) for arm in FEATURE_ARMS if arm in arms and arm != "shuffled"}
+    seen |= {"shuffled": seen["generated"][bench.other], "real": truth}
     for arm, found in seen.items():
         add_features(who, arm, found, truth, home.features["train"] if home else None)
         if home:
@@ -272,12 +233,13 @@ def _by_measuring(who: Judge, bench: Bench, arms: dict[str, Cines]) -> None:
         add_impossible(who.rows, (), MEASURED, "generated", f"there is no network to measure with ({fault})")
         return
     spacing = bench.store.grid.spacing_mm
-    on_real = measure(model, arms["real"], spacing)
-    for arm in [a for a in MEASURED_ARMS if a in arms]:
-        found = on_real if arm == "real" else measure(model, arms[arm], spacing)
-        add_measured(who, arm, found, bench.records)
+    wanted = [arm for arm in MEASURED_ARMS if arm in arms]
+    found = {arm: measure(model, arms[arm], spacing) for arm in wanted if arm != "shuffled"}
+    found["shuffled"] = found["generated"].iloc[bench.other].reset_index(drop=True)
+    for arm in wanted:
+        add_measured(who, arm, found[arm], bench.records)
         if arm != "real":
-            add_measured(who, arm, found, on_real, ON_REAL)
+            add_measured(who, arm, found[arm], found["real"], ON_REAL)
     direct = _direct(bench)
     if direct is not None:
         add_measured(who, "direct", direct, bench.records)
