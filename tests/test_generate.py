@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cardionets import draw, generate, generator, hearts, judge, phenotypes, store
+from cardionets import draw, generate, generator, hearts, judge, phenotypes, store, sweeps
 from cardionets.__main__ import main
 from cardionets.config import Study, StudyError
 from cardionets.draw import Artist, Drawn
@@ -100,7 +100,13 @@ def test_several_samples_leave_mean_and_spread(study: Study, tmp_path: Path) -> 
     each = np.stack([Artist(other).draw(here, here.records.iloc[:4], s)["4ch"].numpy().astype(float) for s in range(3)])
     assert np.abs(drawn.arrays["4ch_mean"][:4] - each.mean(0)).max() <= 1.5
     assert np.abs(drawn.arrays["4ch_spread"][:4] - each.std(0)).max() <= 1.5
-    assert {"generated_mean"} <= set(judge.judge(other, "qph")["arm"])
+    table = judge.judge(other, "qph")
+    beside = judge.side_by_side(table).set_index(["endpoint", "metric"])
+    for arm in ("generated", "generated_mean", "training_mean"):
+        row = table[(table["arm"] == arm) & (table["endpoint"] == "cine_sax") & (table["metric"] == "ssim")]
+        assert beside.loc[("cine_sax", "ssim"), arm] == row["estimate"].item()
+    assert np.isfinite(beside.loc[("cine_sax", "error_over_doubt"), "generated_mean"])
+    assert any(label.startswith("doubt sax 0–") for label in judge.cases(other, "qph")["median"].cines)
 
 
 def test_a_killed_run_continues_where_it_was(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,12 +150,24 @@ def test_judging_is_tidy_and_complete(study: Study) -> None:
     assert told.all()
 
 
+def test_verdicts_say_what_is_better_and_what_is_not() -> None:
+    gains = {"shuffled": (0.1, 0.05, 0.15), "latent_flow": (0.0, -0.1, 0.1), "ridge": (-0.2, -0.3, -0.1)}
+    rows = [("cine_sax", f"generated - {arm}", "ssim", *values, 9, "") for arm, values in gains.items()]
+    found = pd.DataFrame(rows, columns=["endpoint", "arm", "metric", "estimate", "lower", "upper", "n", "note"])
+    assert judge.verdicts(found) == [
+        "SSIM, sax, generated: better than shuffled (+0.100); no different from latent_flow (+0.000); "
+        "worse than ridge (-0.200)."
+    ]
+    assert judge.verdicts(found.iloc[:0]) == []
+
+
 def test_cases_are_chosen_by_rule_and_empty_without_cines(study: Study) -> None:
     draw.generate(study, "ukb")
     shown = judge.cases(study, "ukb")
     assert list(shown) == ["best", "median", "worst"]
-    assert set(shown["best"]) == {"real sax", "drawn sax", "real 4ch", "drawn 4ch"}
-    score = {name: ssim(c["real sax"], c["drawn sax"])[::2].mean() for name, c in shown.items()}
+    assert set(shown["best"].cines) == {"real sax", "drawn sax", "real 4ch", "drawn 4ch"}
+    cines = {name: case.cines for name, case in shown.items()}
+    score = {name: ssim(c["real sax"], c["drawn sax"])[::2].mean() for name, c in cines.items()}
     assert score["best"] >= score["median"] >= score["worst"]
     draw.generate(study, "mimic")
     assert judge.cases(study, "mimic") == {}
@@ -158,12 +176,25 @@ def test_cases_are_chosen_by_rule_and_empty_without_cines(study: Study) -> None:
 def test_a_sweep_goes_from_one_patient_to_the_other(study: Study) -> None:
     here = store.Store.open(study.path("store", "mimic"))
     a, b = here.records["record"].iloc[:2]
-    shown = draw.sweep(study, "mimic", a, b, 3)
-    assert list(shown) == ["0%", "50%", "100%"]
+    way = sweeps.sweep(study, "mimic", a, b, 3)
+    assert list(way.shown()) == [f"{share} {view}" for share in ("0%", "50%", "100%") for view in ("sax", "4ch")]
     own = Artist(study).draw(here, here.records.iloc[:1])
-    assert np.abs(shown["0%"]["sax"].astype(int) - own["sax"][0].numpy()).max() <= 1
+    assert np.abs(way.cines["sax"][0].astype(int) - own["sax"][0].numpy()).max() <= 1
+    assert list(way.measured["towards_second"]) == [0, 0.5, 1] and set(MEASURED) <= set(way.measured)
     with pytest.raises(StudyError, match=r"records \['nobody'\] are not in store/mimic"):
-        draw.sweep(study, "mimic", a, "nobody")
+        sweeps.sweep(study, "mimic", a, "nobody")
+
+
+def test_a_sweep_starts_and_ends_where_the_drawn_hearts_are_extreme(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw.generate(study, "qph", everybody=True)
+    names = Drawn.open(study, "qph").index["record"]
+    values = pd.DataFrame({"lv_mass": np.r_[np.nan, np.linspace(300, 50, len(names) - 1)]})
+    monkeypatch.setattr(sweeps, "measure", lambda *_: values)
+    first, second = sweeps.extremes(study, "qph")
+    low, high = (values["lv_mass"][list(names).index(name)] for name in (first, second))
+    assert np.nanquantile(values, [0.05, 0.95]) == pytest.approx([low, high], abs=3)
 
 
 def test_a_cohort_without_cines_says_why(study: Study) -> None:

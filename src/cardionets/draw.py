@@ -248,23 +248,3 @@ def _publish(job: _Job, aside: Path, target: Path, key: str) -> None:
         (final / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (aside / "state.json").unlink(missing_ok=True)
     aside.rmdir()
-
-
-def sweep(study: Study, cohort: str, first: str, second: str, steps: int = 5) -> dict[str, dict[str, Cine]]:
-    """Cines on the way from one record's ECG to another's, all from the same random numbers: step -> view -> cine.
-
-    The ECG tokens are mixed linearly. Raises StudyError when a record is not in the store or ``steps`` is below 2.
-    """
-    store, artist = open_store(study, cohort), Artist(study)
-    place = store.records.reset_index(drop=True).reset_index().set_index("record")["index"]
-    unknown = [name for name in (first, second) if name not in place.index]
-    if unknown or steps < 2:
-        raise StudyError(
-            f"sweep: records {unknown} are not in store/{cohort}, or steps {steps} is below 2; correct it."
-        )
-    rows = store.records["row"].to_numpy(np.int64)[place.loc[[first, second]].to_numpy()]
-    start, end = torch.from_numpy(artist.reader.read(store, rows)[0])
-    shares = torch.linspace(0, 1, steps)
-    tokens = torch.stack([torch.lerp(start, end, share) for share in shares])
-    made = {view: cine.cpu().numpy() for view, cine in artist.draw_from(tokens, [first] * steps).items()}
-    return {f"{share:.0%}": {view: made[view][i] for view in VIEWS} for i, share in enumerate(shares.tolist())}

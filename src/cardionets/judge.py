@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,14 @@ ARMS = (
 ON_REAL = "_on_real"  # added to metrics whose truth is what the same network measures on the real cine
 MEASURED_ARMS = ("generated", "generated_mean", "latent_flow", "shuffled", "ridge", "reconstruction", "real")
 FEATURE_ARMS = ("generated", "generated_mean", "latent_flow", "shuffled", "ridge", "neighbour", "reconstruction")
+RIVALS = ("shuffled", "neighbour", "training_mean", "latent_flow", "ridge")  # of the generator, weakest first
+GAINS = tuple((arm, rival) for arm in ("generated", "generated_mean") for rival in RIVALS)
+SIDE_BY_SIDE = {
+    ("cine_sax", "cine_4ch"): ("ssim", "psnr", "motion", "roughness", "closing", "doubt_r", "error_over_doubt"),
+    ("cine",): ("top_1", "top_5", "median_rank", "feature_distance", "frechet", "nearest_training"),
+    ("lv_edv", "lv_ef", "lv_mass", "rv_edv"): ("r", "bias"),
+}
+"""Endpoints and their metrics that stand side by side, arm by arm."""
 DIRECT = "aligned"  # the arm of the predictions that "direct" shows: the same encoder, a linear head, no picture
 Cines = dict[str, NDArray[np.uint8]]
 
@@ -82,9 +91,9 @@ def judge(study: Study, cohort: str) -> pd.DataFrame:
     real = arms.pop("real")
     for view in VIEWS:
         scores = {arm: picture_scores(real[view], cines[view]) for arm, cines in arms.items()}
-        add_pictures(who, view, scores, "generated", "shuffled")
+        add_pictures(who, view, scores, GAINS)
         own = picture_scores(real[view], real[view])
-        add_pictures(who, view, {"real": {metric: own[metric] for metric in OWN_METRICS}}, "", "")
+        add_pictures(who, view, {"real": {metric: own[metric] for metric in OWN_METRICS}})
         if drawn.samples > 1:
             spread = bench.drawn_cines("_spread")[view]
             add_doubt(who, view, real[view], arms["generated_mean"][view], spread, drawn.samples)
@@ -256,8 +265,53 @@ def _direct(bench: Bench) -> pd.DataFrame | None:
     return wide.reindex(index=bench.records["record"], columns=list(MEASURED)).reset_index(drop=True)
 
 
-def cases(study: Study, cohort: str) -> dict[str, Cines]:
-    """Best, median and worst test person by the short axis' SSIM: case -> label -> cine (frame, H, W).
+def side_by_side(found: pd.DataFrame) -> pd.DataFrame:
+    """The headline metrics of :func:`judge`, a row each, arms in columns."""
+    arms = [arm for arm in (*ARMS, "direct") if arm in set(found["arm"])]
+    rows = []
+    for endpoints, metrics in SIDE_BY_SIDE.items():
+        for endpoint, metric in product(endpoints, metrics):
+            part = found[(found["endpoint"] == endpoint) & (found["metric"] == metric) & found["estimate"].notna()]
+            if len(part):
+                values = part.drop_duplicates("arm").set_index("arm")["estimate"].reindex(arms)
+                rows.append({"endpoint": endpoint, "metric": metric, **values, "n": int(part["n"].max())})
+    return pd.DataFrame(rows, columns=["endpoint", "metric", *arms, "n"])
+
+
+def verdicts(found: pd.DataFrame) -> list[str]:
+    """In words, per view and arm: which rivals the drawn cines beat in SSIM and PSNR, person by person, and which not.
+
+    A gain counts where its interval excludes 0. Empty where nothing could be judged.
+    """
+    sentences = []
+    for view, metric, arm in product(VIEWS, ("ssim", "psnr"), ("generated", "generated_mean")):
+        rows = found[(found["endpoint"] == f"cine_{view}") & (found["metric"] == metric)].set_index("arm")
+        gains = {r: rows.loc[f"{arm} - {r}"] for r in RIVALS if f"{arm} - {r}" in rows.index}
+        sides = {"better than": 1, "no different from": 0, "worse than": -1}
+        parts = [
+            f"{word} " + ", ".join(f"{r} ({g['estimate']:+.3f})" for r, g in gains.items() if _side(g) == side)
+            for word, side in sides.items()
+            if any(_side(g) == side for g in gains.values())
+        ]
+        if parts:
+            sentences.append(f"{metric.upper()}, {view}, {arm}: {'; '.join(parts)}.")
+    return sentences
+
+
+def _side(gain: pd.Series) -> int:
+    return int(gain["lower"] > 0) - int(gain["upper"] < 0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A record that is shown, and its cines (frame, H, W) by label: real, drawn, and doubt where there is any."""
+
+    record: str
+    cines: Cines
+
+
+def cases(study: Study, cohort: str) -> dict[str, Case]:
+    """Best, median and worst test person by the short axis' SSIM.
 
     Empty where nobody has real cines. With several samples the pixelwise doubt is shown too, stretched to its range.
     """
@@ -270,10 +324,11 @@ def cases(study: Study, cohort: str) -> dict[str, Cines]:
     doubt = bench.drawn_cines("_spread") if drawn.samples > 1 else {}
     order = np.argsort(-picture_scores(real["sax"], made["sax"])["ssim"], kind="stable")
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    return {case: _side_by_side(real, made, doubt, int(row)) for case, row in chosen.items()}
+    names = records["record"]
+    return {case: Case(names[row], _beside(real, made, doubt, int(row))) for case, row in chosen.items()}
 
 
-def _side_by_side(real: Cines, made: Cines, doubt: Cines, row: int) -> Cines:
+def _beside(real: Cines, made: Cines, doubt: Cines, row: int) -> Cines:
     out: Cines = {}
     for view in VIEWS:
         out |= {f"real {view}": real[view][row], f"drawn {view}": made[view][row]}

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from cardionets.config import StudyError
 from cardionets.figures.base import styled
+from cardionets.figures.ecg import ecg
 
 Cines = Mapping[str, NDArray[np.uint8]]
 DOUBT: Final = "doubt"
@@ -87,6 +88,25 @@ def film(cines: Cines, scale: int = 3, simulated: bool = False) -> list[Image.Im
 def animate(cines: Cines, seconds: float = 1.0, scale: int = 3, simulated: bool = False) -> bytes:
     """Cines (frame, H, W) uint8 side by side as a looping GIF, one RR in ``seconds``; marked where simulated."""
     return gif(film(cines, scale, simulated), seconds)
+
+
+def beating(
+    cines: Cines, signal: NDArray[np.floating], rate_hz: float, seconds: float = 1.0, simulated: bool = False
+) -> bytes:
+    """The 12-lead ECG (12, T) in uV on its paper above the beating hearts (frame, H, W), as a looping GIF."""
+    hearts = film(cines, simulated=simulated)
+    buffer = io.BytesIO()
+    ecg(signal, rate_hz).savefig(buffer, format="png", dpi=110)
+    strip = Image.open(buffer).convert("RGB")
+    width = max(hearts[0].width, 720)
+    strip = strip.resize((width, round(strip.height * width / strip.width)), Image.Resampling.LANCZOS)
+    pages = []
+    for heart in hearts:
+        page = Image.new("RGB", (width, strip.height + heart.height))
+        page.paste(strip, (0, 0))
+        page.paste(heart.convert("RGB"), ((width - heart.width) // 2, strip.height))
+        pages.append(page)
+    return gif(pages, seconds)
 
 
 def gif(pages: list[Image.Image], seconds: float) -> bytes:
