@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,69 +16,20 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cardionets import draw, generate, generator, judge, phenotypes, represent, store
+from cardionets import draw, generate, generator, hearts, judge, phenotypes, store, sweeps
+from cardionets.__main__ import main
 from cardionets.config import Study, StudyError
 from cardionets.draw import Artist, Drawn
 from cardionets.evaluate.images import ssim
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.files import sha256
 from cardionets.models.segment import MEASURED, SegmentSettings, ViewSegmenter
-from tests import toy_study
-
-TRAIN = {"epochs": 2, "batch": 8, "lr": 1e-3, "checkpoint_seconds": 0}
-BLOCKS = {
-    "tokenizer": {
-        **{"frames": 4, "size": 16, "time_stride": 4, "plane_stride": 8, "channels": 4, "width": 8, "train": TRAIN},
-    },
-    "segmenter": {"width": 8, "shift": 1, "train": TRAIN},
-    "generator": {
-        **{
-            "dim": 16,
-            "encoder_depth": 1,
-            "decoder_depth": 1,
-            "heads": 2,
-            "head_width": 16,
-            "head_depth": 1,
-            "groups": 3,
-        },
-        "sample": {"iterations": 2, "steps": 2},
-        "train": TRAIN,
-    },
-}
-
-
-def add_masks(study: Study, most: int = 40) -> None:
-    """Rewrite the paired store with masks: five boxes that grow with the cine's brightness."""
-    here = store.Store.open(study.path("store", "ukb"))
-    sax, lax, records = np.asarray(here.sax), np.asarray(here.lax), here.records.copy()
-    records["sax_mask_row"] = records["lax_mask_row"] = np.where(
-        np.arange(len(records)) < most, np.arange(len(records)), -1
-    )
-    mask = np.zeros(sax[:most].shape, np.uint8)
-    for i, bright in enumerate(sax[:most].mean((1, 2, 3)) / 20):
-        width = 1 + int(bright / 3)
-        for label, (row, column) in enumerate([(2, 8), (2, 11), (2, 2), (10, 9), (10, 3)], start=1):
-            mask[i, :, row : row + width + (label == 1), column : column + 2] = label
-    parts = [("ecg", 0, np.asarray(here.ecg)), ("beat", 0, np.asarray(here.beat)), ("sax", 0, sax), ("4ch", 0, lax)]
-    parts += [("sax_mask", 0, mask), ("4ch_mask", 0, mask)]
-    meta = {"centre": "ukb", "simulated": True}
-    store.write(here.path, here.grid, meta, records, pd.DataFrame({"step": []}), parts)
+from tests import toy_cines
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    torch.set_num_threads(1)
-    made = toy_study.build(tmp_path_factory.mktemp("cine"), people=60)
-    preset = made.path("presets", "toy.yaml")
-    preset.write_text(yaml.safe_dump(yaml.safe_load(preset.read_text()) | BLOCKS))
-    made = Study(made.root)
-    add_masks(made)
-    for stage in (represent.pretrain_ecg, represent.pretrain_cmr, represent.align):
-        stage(made)
-    for stage in (generate.train_tokenizer, generate.train_segmenter, generate.train_generator):
-        curve = stage(made)
-        assert {"epoch", "loss", "val_loss"} <= set(curve.columns)
-    return made
+    return toy_cines.build(tmp_path_factory.mktemp("cine"))
 
 
 def card(study: Study, name: str) -> dict[str, object]:
@@ -148,7 +100,13 @@ def test_several_samples_leave_mean_and_spread(study: Study, tmp_path: Path) -> 
     each = np.stack([Artist(other).draw(here, here.records.iloc[:4], s)["4ch"].numpy().astype(float) for s in range(3)])
     assert np.abs(drawn.arrays["4ch_mean"][:4] - each.mean(0)).max() <= 1.5
     assert np.abs(drawn.arrays["4ch_spread"][:4] - each.std(0)).max() <= 1.5
-    assert {"generated_mean"} <= set(judge.judge(other, "qph")["arm"])
+    table = judge.judge(other, "qph")
+    beside = judge.side_by_side(table).set_index(["endpoint", "metric"])
+    for arm in ("generated", "generated_mean", "training_mean"):
+        row = table[(table["arm"] == arm) & (table["endpoint"] == "cine_sax") & (table["metric"] == "ssim")]
+        assert beside.loc[("cine_sax", "ssim"), arm] == row["estimate"].item()
+    assert np.isfinite(beside.loc[("cine_sax", "error_over_doubt"), "generated_mean"])
+    assert any(label.startswith("doubt sax 0–") for label in judge.cases(other, "qph")["median"].cines)
 
 
 def test_a_killed_run_continues_where_it_was(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +137,7 @@ def test_judging_is_tidy_and_complete(study: Study) -> None:
     draw.generate(study, "ukb")
     table = judge.judge(study, "ukb")
     assert list(table.columns) == list(COLUMNS) and set(table["split"]) == {"test"}
-    arms = {"generated", "shuffled", "ridge", "neighbour", "training_mean", "reconstruction"}
+    arms = {"generated", "latent_flow", "shuffled", "ridge", "neighbour", "training_mean", "reconstruction"}
     ssim = table[(table["endpoint"] == "cine_sax") & (table["metric"] == "ssim")].set_index("arm")
     assert arms <= set(ssim.index) and "generated - shuffled" in ssim.index
     assert ((ssim["lower"] <= ssim["estimate"]) & (ssim["estimate"] <= ssim["upper"])).all()
@@ -192,12 +150,24 @@ def test_judging_is_tidy_and_complete(study: Study) -> None:
     assert told.all()
 
 
+def test_verdicts_say_what_is_better_and_what_is_not() -> None:
+    gains = {"shuffled": (0.1, 0.05, 0.15), "latent_flow": (0.0, -0.1, 0.1), "ridge": (-0.2, -0.3, -0.1)}
+    rows = [("cine_sax", f"generated - {arm}", "ssim", *values, 9, "") for arm, values in gains.items()]
+    found = pd.DataFrame(rows, columns=["endpoint", "arm", "metric", "estimate", "lower", "upper", "n", "note"])
+    assert judge.verdicts(found) == [
+        "SSIM, sax, generated: better than shuffled (+0.100); no different from latent_flow (+0.000); "
+        "worse than ridge (-0.200)."
+    ]
+    assert judge.verdicts(found.iloc[:0]) == []
+
+
 def test_cases_are_chosen_by_rule_and_empty_without_cines(study: Study) -> None:
     draw.generate(study, "ukb")
     shown = judge.cases(study, "ukb")
     assert list(shown) == ["best", "median", "worst"]
-    assert set(shown["best"]) == {"real sax", "drawn sax", "real 4ch", "drawn 4ch"}
-    score = {name: ssim(c["real sax"], c["drawn sax"])[::2].mean() for name, c in shown.items()}
+    assert set(shown["best"].cines) == {"real sax", "drawn sax", "real 4ch", "drawn 4ch"}
+    cines = {name: case.cines for name, case in shown.items()}
+    score = {name: ssim(c["real sax"], c["drawn sax"])[::2].mean() for name, c in cines.items()}
     assert score["best"] >= score["median"] >= score["worst"]
     draw.generate(study, "mimic")
     assert judge.cases(study, "mimic") == {}
@@ -206,12 +176,25 @@ def test_cases_are_chosen_by_rule_and_empty_without_cines(study: Study) -> None:
 def test_a_sweep_goes_from_one_patient_to_the_other(study: Study) -> None:
     here = store.Store.open(study.path("store", "mimic"))
     a, b = here.records["record"].iloc[:2]
-    shown = draw.sweep(study, "mimic", a, b, 3)
-    assert list(shown) == ["0%", "50%", "100%"]
+    way = sweeps.sweep(study, "mimic", a, b, 3)
+    assert list(way.shown()) == [f"{share} {view}" for share in ("0%", "50%", "100%") for view in ("sax", "4ch")]
     own = Artist(study).draw(here, here.records.iloc[:1])
-    assert np.abs(shown["0%"]["sax"].astype(int) - own["sax"][0].numpy()).max() <= 1
+    assert np.abs(way.cines["sax"][0].astype(int) - own["sax"][0].numpy()).max() <= 1
+    assert list(way.measured["towards_second"]) == [0, 0.5, 1] and set(MEASURED) <= set(way.measured)
     with pytest.raises(StudyError, match=r"records \['nobody'\] are not in store/mimic"):
-        draw.sweep(study, "mimic", a, "nobody")
+        sweeps.sweep(study, "mimic", a, "nobody")
+
+
+def test_a_sweep_starts_and_ends_where_the_drawn_hearts_are_extreme(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw.generate(study, "qph", everybody=True)
+    names = Drawn.open(study, "qph").index["record"]
+    values = pd.DataFrame({"lv_mass": np.r_[np.nan, np.linspace(300, 50, len(names) - 1)]})
+    monkeypatch.setattr(sweeps, "measure", lambda *_: values)
+    first, second = sweeps.extremes(study, "qph")
+    low, high = (values["lv_mass"][list(names).index(name)] for name in (first, second))
+    assert np.nanquantile(values, [0.05, 0.95]) == pytest.approx([low, high], abs=3)
 
 
 def test_a_cohort_without_cines_says_why(study: Study) -> None:
@@ -279,22 +262,101 @@ def test_too_few_samples_and_missing_masks_are_named(study: Study, tmp_path: Pat
         generate.train_segmenter(other, force=True)
 
 
-def test_export_keeps_spacing_phase_and_orientation(study: Study, tmp_path: Path) -> None:
-    draw.generate(study, "mimic")
-    drawn, here = Drawn.open(study, "mimic"), store.Store.open(study.path("store", "mimic"))
-    record = drawn.index["record"].iloc[0]
-    sax, lax, gif = draw.export(study, "mimic", record, tmp_path / "out")
-    image = nib.load(sax)
-    beat = 60_000 / here.records.set_index("record").loc[record, "rate_bpm"]
-    assert image.header.get_zooms() == pytest.approx((9.6, 9.6, 9.6, beat / 4), rel=1e-4)
-    assert image.header.get_xyzt_units() == ("mm", "msec")
-    assert np.array_equal(np.asarray(image.dataobj)[:, :, 0].transpose(2, 1, 0), drawn.arrays["sax"][0])
-    assert lax.is_file() and Image.open(gif).n_frames == 4
-    with pytest.raises(StudyError, match="record 'nobody' was not drawn"):
-        draw.export(study, "mimic", "nobody", tmp_path)
-
-
 def test_the_segmenter_reads_some_frames_as_it_reads_all() -> None:
-    settings = SegmentSettings.model_validate({"width": 8, "train": TRAIN})
+    settings = SegmentSettings.model_validate({"width": 8, "train": toy_cines.TRAIN})
     model, cine, frames = ViewSegmenter(settings, 4), torch.randn(2, 4, 16, 16), torch.tensor([3, 0])
     assert torch.allclose(model(cine, frames), model(cine)[:, :, frames], atol=1e-5)
+
+
+def ordered(study: Study, cohort: str, out: Path, shard: tuple[int, int] | None = None, **wish: Any) -> list[str]:
+    return hearts.generate(study, cohort, out, hearts.Order(**wish), shard)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_cohort_without_cmr_becomes_files(study: Study, tmp_path: Path) -> None:
+    here = store.Store.open(study.path("store", "mimic"))
+    notes = ordered(study, "mimic", tmp_path / "out")
+    assert any("have no CMR of both views" in n for n in notes) and any("ECGs of training people" in n for n in notes)
+    index = pd.read_csv(tmp_path / "out" / "index.csv")
+    assert sorted(index["record"]) == sorted(here.records.loc[here.records["split"] != "train", "record"])
+    row = index.iloc[0]
+    stem = tmp_path / "out" / row["folder"] / row["record"]
+    image = nib.load(f"{stem}_sax.nii.gz")
+    beat = 60_000 / here.records.set_index("record").loc[row["record"], "rate_bpm"]
+    assert image.header.get_zooms() == pytest.approx((9.6, 9.6, 9.6, beat / 4), rel=1e-4)
+    assert image.header.get_xyzt_units() == ("mm", "msec") and row["beat_ms"] == pytest.approx(beat, abs=0.01)
+    own = Artist(study).draw(here, here.records[here.records["record"] == row["record"]])
+    shown = np.asarray(image.dataobj)[:, :, 0].transpose(2, 1, 0)
+    assert np.abs(shown.astype(int) - own["sax"][0].numpy()).max() <= 1
+    about = json.loads(image.header.extensions[0].get_content())
+    assert about["phase"] == [0, 0.25, 0.5, 0.75] and "not an acquired image" in about["source"]
+    moving = Image.open(f"{stem}.gif")
+    assert moving.n_frames == 4 and moving.info["duration"] == pytest.approx(beat / 4, abs=10)
+
+
+def test_shards_and_interruptions_leave_the_same_bytes(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearts, "BLOCK", 8)
+    ordered(study, "mimic", tmp_path / "whole")
+    for shard in ((2, 3), (1, 3), (3, 3)):
+        ordered(study, "mimic", tmp_path / "parts", shard)
+    assert not (tmp_path / "parts" / "index.csv").exists()
+    (gone := tmp_path / "parts" / "block-00001" / "block.json").unlink()
+    shutil.rmtree(gone.parent)  # as a killed run leaves it: absent, never half
+    ordered(study, "mimic", tmp_path / "parts")
+    assert files_of(tmp_path / "whole") == files_of(tmp_path / "parts")
+    with pytest.raises(StudyError, match="parts/block-00000: holds cines of other weights, records or settings"):
+        ordered(study, "mimic", tmp_path / "parts", seed=5)
+
+
+def test_several_samples_seeds_and_doubt_become_files(study: Study, tmp_path: Path) -> None:
+    record = store.Store.open(study.path("store", "qph")).records["record"].iloc[3]
+    ordered(study, "qph", tmp_path / "a", samples=3, records=(record,))
+    names = {f"{record}_{v}{k}.nii.gz" for v in ("sax", "4ch") for k in ("_1", "_2", "_3", "_mean", "_doubt")}
+    folder = tmp_path / "a" / "block-00000"
+    assert {p.name for p in folder.glob("*.nii.gz")} == names
+    cines = [np.asarray(nib.load(folder / f"{record}_sax_{i}.nii.gz").dataobj).astype(float) for i in (1, 2, 3)]
+    doubt = np.asarray(nib.load(folder / f"{record}_sax_doubt.nii.gz").dataobj)
+    assert np.abs(doubt - np.std(cines, axis=0)).max() <= 0.5
+    assert Image.open(folder / f"{record}.gif").size[0] == 4 * 3 * 16, "both views, and their doubt"
+    ordered(study, "qph", tmp_path / "b", records=(record,), seed=7, formats=("nifti",))
+    other = np.asarray(nib.load(tmp_path / "b" / "block-00000" / f"{record}_sax.nii.gz").dataobj)
+    assert not np.array_equal(other, cines[0]) and not list((tmp_path / "b").rglob("*.gif"))
+
+
+def test_an_mp4_is_written_where_an_encoder_is(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = store.Store.open(study.path("store", "qph")).records["record"].iloc[0]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    notes = ordered(study, "qph", tmp_path / "none", records=(record,), formats=("mp4",))
+    assert any("ffmpeg is not installed" in n for n in notes) and list((tmp_path / "none").rglob("*.gif"))
+    encoder = tmp_path / "ffmpeg"
+    encoder.write_text('#!/bin/sh\nfor last; do :; done\n/bin/cat > "$last"\n')
+    encoder.chmod(0o755)
+    ordered(study, "qph", tmp_path / "some", records=(record,), formats=("mp4",))
+    (made,) = (tmp_path / "some").rglob("*.mp4")
+    assert made.stat().st_size == hearts.BEATS * 4 * (2 * 3 * 16) * (3 * 16 + 16) * 3  # raw frames of both views
+
+
+def test_an_order_that_makes_no_sense_is_refused_whole(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(StudyError) as fault:
+        ordered(study, "qph", tmp_path, samples=0, formats=("avi",), sampling={"guidance": -1, "steps": 0})
+    for words in ("samples: 0 makes no cine", "choose from nifti, gif, mp4", "guidance", "steps"):
+        assert words in str(fault.value)
+    with pytest.raises(StudyError, match="store/qph: no record nobody"):
+        ordered(study, "qph", tmp_path, records=("nobody",))
+
+
+def test_the_command_draws_a_cohort(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(study.root)
+    record = store.Store.open(study.path("store", "qph")).records["record"].iloc[0]
+    words = ["generate", "qph", "--out", str(tmp_path / "out"), "--record", record, "--guidance", "1.5"]
+    assert main([*words, "--formats", "nifti"]) == 0
+    assert "Patient-level, stays here" in capsys.readouterr().out and len(list((tmp_path / "out").rglob("*.gz"))) == 2
+    assert main([*words, "--shard", "3/2"]) == 2
+    assert "--shard 3/2: expected i/n" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cardionets.config import StudyError
 
@@ -76,6 +77,23 @@ def _patient(args: argparse.Namespace) -> int:
         return run(args, models, start)
 
 
+def _generate(args: argparse.Namespace) -> int:
+    from cardionets.config import Study
+    from cardionets.hearts import Order, generate
+    from cardionets.prepare import parse_shard
+
+    study, shard = Study(), parse_shard(args.shard) if args.shard else None
+    names = ("iterations", "steps", "guidance", "temperature")
+    sampling = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    formats, records = tuple(args.formats.split(",")), tuple(args.record)
+    order = Order(args.samples, args.seed, sampling, formats, args.everybody, records)
+    out = Path(args.out) if args.out else study.path("predictions", f"{args.cohort}_hearts")
+    for sentence in generate(study, args.cohort, out, order, shard):
+        print(sentence)
+    print(f"Patient-level, stays here: {out}" + (f" (shard {args.shard})" if shard else ", listed in its index.csv"))
+    return 0
+
+
 def _share(args: argparse.Namespace) -> int:
     from cardionets.config import Study
     from cardionets.share import share
@@ -121,6 +139,27 @@ def _export(args: argparse.Namespace) -> int:
 
     print(f"{export(Study(), Path(args.out), args.arm, args.disease_arm)} written; research use only")
     return 0
+
+
+def _add_generate(commands: Any) -> None:
+    generate = commands.add_parser(
+        "generate", help="draw a cohort's hearts from its ECGs: NIfTI, GIF, MP4; needs no CMR"
+    )
+    generate.add_argument("cohort", help="a key of cohorts.yaml that has been prepared")
+    generate.add_argument("--out", help="folder (default predictions/COHORT_hearts); a killed run goes on there")
+    generate.add_argument("--samples", type=int, default=1, help="cines per ECG; above 1 also their mean and spread")
+    generate.add_argument("--seed", type=int, help="of the random numbers (default: the protocol's)")
+    generate.add_argument("--shard", metavar="I/N", help="draw only part I of N; when all are drawn, call without it")
+    generate.add_argument("--formats", default="nifti,gif", help="of nifti, gif, mp4 (default nifti,gif)")
+    generate.add_argument("--everybody", action="store_true", help="training people too, whose hearts were learnt from")
+    generate.add_argument("--record", action="append", default=[], help="this record alone; may be given again")
+    generate.add_argument("--iterations", type=int, help="rounds in which a cine is revealed (default: the preset's)")
+    generate.add_argument("--steps", type=int, help="steps per token (default: the preset's)")
+    generate.add_argument(
+        "--guidance", type=float, help="above 1 leans further towards the ECG (default: the preset's)"
+    )
+    generate.add_argument("--temperature", type=float, help="below 1 draws nearer the mean (default: the preset's)")
+    generate.set_defaults(call=_generate)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -170,6 +209,8 @@ def parser() -> argparse.ArgumentParser:
     patient.add_argument("--out", default="patient.html", help="the page (default patient.html)")
     patient.add_argument("--pdf", metavar="FILE", help="the same as one A3 sheet to print at 100 %%: ECG true to scale")
     patient.set_defaults(call=_patient)
+
+    _add_generate(commands)
 
     release = commands.add_parser("release", help="write the folder that sites need: weights, protocol, code, hashes")
     release.add_argument("out", nargs="?", help="new folder (default release/cardionets-VERSION)")

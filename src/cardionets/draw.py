@@ -1,4 +1,4 @@
-"""Draw the cines of a cohort from its ECGs, whether or not it has CMR, and export them.
+"""Draw the cines of a cohort from its ECGs, whether or not it has CMR.
 
 ``predictions/<cohort>_cines/`` holds ``sax.npy`` and ``4ch.npy`` (uint8, one drawn cine per record), ``index.parquet``
 (record, person, split, row) and ``cines.json``; with several samples also their mean and spread. Patient-level: it
@@ -7,7 +7,6 @@ stays here. A record's random numbers come from its pseudonym, so that its cine 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -89,9 +88,11 @@ def generate(study: Study, cohort: str, samples: int = 1, everybody: bool = Fals
 class Artist:
     """Everything that draws: ECG reader, generator and tokenizer of a study."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, seed: int | None = None, how: SampleSettings | None = None) -> None:
+        """``seed`` and ``how`` tokens are drawn: those of the protocol and of the weights where nothing is given."""
         self.reader, self.tokenizer, self.generator = EcgReader(study), load_tokenizer(study), load_generator(study)
-        self.seed, self.how = study.protocol.seed, self.generator.mar.settings.sample
+        self.seed = study.protocol.seed if seed is None else seed
+        self.how = how or self.generator.mar.settings.sample
         cards = [weights.read_card(study.path("weights", name)).sha256 for name in ("align", "tokenizer", "generator")]
         self.key = [*cards, self.how.model_dump(mode="json"), self.seed]
 
@@ -99,6 +100,13 @@ class Artist:
         """uint8 cines (b, frame, H, W) of both views from the ECGs of these records."""
         ecg, _ = self.reader.read(store, records["row"].to_numpy(np.int64))
         return self.draw_from(torch.from_numpy(ecg), list(records["record"]), sample)
+
+    def samples(self, store: Store, records: pd.DataFrame, count: int) -> Iterator[dict[str, Cine]]:
+        """``count`` independent uint8 cines (b, frame, H, W) of both views, one after the other."""
+        ecg, _ = self.reader.read(store, records["row"].to_numpy(np.int64))
+        for sample in range(count):
+            made = self.draw_from(torch.from_numpy(ecg), list(records["record"]), sample)
+            yield {view: cine.cpu().numpy() for view, cine in made.items()}
 
     def draw_from(self, ecg: Tensor, names: list[str], sample: int = 0) -> dict[str, Tensor]:
         """Cines of both views from ECG tokens (b, m, e); ``names`` (b) and ``sample`` fix the random numbers."""
@@ -188,21 +196,41 @@ def _draw_blocks(artist: Artist, job: _Job, aside: Path, key: str) -> None:
 
 
 def _draw_block(artist: Artist, job: _Job, records: pd.DataFrame) -> dict[str, Cine]:
-    ecg, _ = artist.reader.read(job.store, records["row"].to_numpy(np.int64))
-    tokens, names = torch.from_numpy(ecg), list(records["record"])
-    first = artist.draw_from(tokens, names)
-    out = {view: cine.cpu().numpy() for view, cine in first.items()}
-    if job.samples == 1:
-        return out
-    sums = {view: [cine.double(), cine.double().square()] for view, cine in first.items()}
-    for sample in range(1, job.samples):
-        for view, cine in artist.draw_from(tokens, names, sample).items():
-            sums[view] = [sums[view][0] + cine, sums[view][1] + cine.double().square()]
-    for view, (total, squares) in sums.items():
-        mean = total / job.samples
-        spread = (squares / job.samples - mean.square()).clamp_min(0).sqrt()
-        out[f"{view}_mean"], out[f"{view}_spread"] = (x.round().to(torch.uint8).cpu().numpy() for x in (mean, spread))
+    samples = artist.samples(job.store, records, job.samples)
+    out = first = next(samples)
+    if job.samples > 1:
+        moments = Moments(first)
+        for cines in samples:
+            moments.add(cines)
+        for view in VIEWS:
+            out |= {f"{view}_mean": moments.mean(view), f"{view}_spread": moments.spread(view)}
     return out
+
+
+class Moments:
+    """Pixelwise mean and SD of several cines of the same records, in grey levels, without keeping the cines."""
+
+    def __init__(self, first: Mapping[str, Cine]) -> None:
+        self.count = 0
+        self._total = {view: np.zeros(cine.shape, np.uint32) for view, cine in first.items()}
+        self._squares = {view: np.zeros(cine.shape, np.uint32) for view, cine in first.items()}
+        self.add(first)
+
+    def add(self, cines: Mapping[str, Cine]) -> None:
+        """One more cine of every view."""
+        self.count += 1
+        for view, cine in cines.items():
+            self._total[view] += cine
+            self._squares[view] += cine.astype(np.uint32) ** 2
+
+    def mean(self, view: str) -> Cine:
+        """Mean, uint8."""
+        return np.rint(self._total[view] / self.count).astype(np.uint8)
+
+    def spread(self, view: str) -> Cine:
+        """SD (over the count, not one less), uint8."""
+        mean = self._total[view] / self.count
+        return np.rint(np.sqrt(np.maximum(self._squares[view] / self.count - mean**2, 0))).astype(np.uint8)
 
 
 def _publish(job: _Job, aside: Path, target: Path, key: str) -> None:
@@ -220,60 +248,3 @@ def _publish(job: _Job, aside: Path, target: Path, key: str) -> None:
         (final / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (aside / "state.json").unlink(missing_ok=True)
     aside.rmdir()
-
-
-def export(study: Study, cohort: str, record: str, folder: Path) -> list[Path]:
-    """Write a record's drawn cines as NIfTI (x, y, slice, phase; mm and ms) and GIF; returns the files.
-
-    The time step is one RR interval of the record's heart rate divided by the frames. Raises StudyError when the record
-    was not drawn.
-    """
-    from cardionets.figures.cine import animate
-
-    drawn, store = Drawn.open(study, cohort), open_store(study, cohort)
-    found = drawn.index.loc[drawn.index["record"] == record, "row"]
-    if found.empty:
-        raise StudyError(f"predictions/{cohort}_cines: record {record!r} was not drawn; see its index.parquet.")
-    rate = float(store.records.loc[store.records["record"] == record, "rate_bpm"].iloc[0])
-    beat_ms = 60_000 / rate if rate > 0 else 1000.0
-    cines = {view: np.asarray(drawn.arrays[view][int(found.iloc[0])]) for view in VIEWS}
-    folder.mkdir(parents=True, exist_ok=True)
-    simulated = bool(store.meta.get("simulated", False))
-    paths = [_write_nifti(folder / f"{record}_{view}.nii.gz", c, store, beat_ms) for view, c in cines.items()]
-    gif = folder / f"{record}.gif"
-    with atomic_path(gif) as aside:
-        aside.write_bytes(animate(cines, beat_ms / 1000, simulated=simulated))
-    return [*paths, gif]
-
-
-def sweep(study: Study, cohort: str, first: str, second: str, steps: int = 5) -> dict[str, dict[str, Cine]]:
-    """Cines on the way from one record's ECG to another's, all from the same random numbers: step -> view -> cine.
-
-    The ECG tokens are mixed linearly. Raises StudyError when a record is not in the store or ``steps`` is below 2.
-    """
-    store, artist = open_store(study, cohort), Artist(study)
-    place = store.records.reset_index(drop=True).reset_index().set_index("record")["index"]
-    unknown = [name for name in (first, second) if name not in place.index]
-    if unknown or steps < 2:
-        raise StudyError(
-            f"sweep: records {unknown} are not in store/{cohort}, or steps {steps} is below 2; correct it."
-        )
-    rows = store.records["row"].to_numpy(np.int64)[place.loc[[first, second]].to_numpy()]
-    start, end = torch.from_numpy(artist.reader.read(store, rows)[0])
-    shares = torch.linspace(0, 1, steps)
-    tokens = torch.stack([torch.lerp(start, end, share) for share in shares])
-    made = {view: cine.cpu().numpy() for view, cine in artist.draw_from(tokens, [first] * steps).items()}
-    return {f"{share:.0%}": {view: made[view][i] for view in VIEWS} for i, share in enumerate(shares.tolist())}
-
-
-def _write_nifti(path: Path, cine: Cine, store: Store, beat_ms: float) -> Path:
-    import nibabel as nib
-
-    spacing = store.grid.spacing_mm
-    image = nib.Nifti1Image(np.ascontiguousarray(cine.transpose(2, 1, 0)[:, :, None]), np.diag([spacing] * 3 + [1.0]))
-    image.header.set_xyzt_units("mm", "msec")
-    image.header.set_zooms((spacing, spacing, spacing, beat_ms / len(cine)))
-    image.header["descrip"] = b"drawn from an ECG; not an acquired image"
-    with atomic_path(path) as aside:
-        aside.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
-    return path

@@ -36,6 +36,7 @@ from cardionets.launch import launchable
 from cardionets.measure import measure_two_views
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.heads import Basis, HeadSettings, fit_ridge, left_out
+from cardionets.models.latent_flow import flow_loss
 from cardionets.models.mar import MarSettings, mar_loss
 from cardionets.models.pose import placed, placed_masks
 from cardionets.models.segment import MEASURED, Segmenter, SegmentSettings, dice, segment_loss
@@ -44,6 +45,7 @@ from cardionets.represent import origin
 from cardionets.store import Store
 
 BLOCK = 64  # cines encoded or decoded at once
+FLOW = "generator_flow"  # the training run of the older approach
 LEARN_CINES = 600  # enough for the principal components of patches
 MASKS: Mapping[str, str] = {"sax": "sax_mask_row", "4ch": "lax_mask_row"}
 
@@ -114,8 +116,14 @@ def train_generator(study: Study, force: bool = False) -> pd.DataFrame:
     about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
     about |= made_with(study, ("tokenizer", "align"))
     history = _fit(study, "generator", model.mar, part, mar_loss, settings.train, about, force)
-    _save(study, "generator", settings, model, history, about, {})
-    return history.curve()
+    curve, older = history.curve(), {}
+    if model.flow is not None:
+        beside = _fit(study, FLOW, model.flow, part, flow_loss, settings.train, about, force)
+        curve = curve.merge(beside.curve()[["epoch", "loss", "val_loss"]], "left", "epoch", suffixes=("", "_flow"))
+        older = {"val_loss_flow": beside.kept()["val_loss"]}
+    _save(study, "generator", settings, model, history, about, older, curve)
+    train.forget(study.path("logs", FLOW))
+    return curve
 
 
 def _fit(
@@ -144,8 +152,9 @@ def _save(
     history: train.History,
     about: Mapping[str, Any],
     metrics: Mapping[str, float],
+    curve: pd.DataFrame | None = None,
 ) -> None:
-    """Write ``weights/<name>/`` and drop the checkpoint."""
+    """Write ``weights/<name>/`` with its curve (that of ``history`` unless given) and drop the checkpoint."""
     if rank():
         return
     losses = {k: v for k, v in history.kept().items() if k.startswith("val_")}
@@ -156,7 +165,9 @@ def _save(
         data=dict(about) | origin(study),
         metrics=losses | dict(metrics),
     )
-    weights.save(study.path("weights", name), model.state_dict(), card, {"log": history.curve()})
+    weights.save(
+        study.path("weights", name), model.state_dict(), card, {"log": history.curve() if curve is None else curve}
+    )
     train.forget(study.path("logs", name))
 
 

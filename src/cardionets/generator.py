@@ -21,6 +21,7 @@ from cardionets.models.align import Aligner, AlignSettings
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.ecg_mae import crops
 from cardionets.models.heads import LinearHead
+from cardionets.models.latent_flow import LatentFlow
 from cardionets.models.mar import Mar, MarSettings, SampleSettings
 from cardionets.models.segment import Segmenter, SegmentSettings
 from cardionets.models.tokenizer import Tokenizer, TokenizerSettings
@@ -44,13 +45,15 @@ class Generator(nn.Module):
     """The masked autoregressive generator and what it is compared with, all learnt from training people.
 
     ``ridge`` leads from the ECG embedding straight to the tokens: the network sees that guess and draws what is left
-    over, in units of ``residual`` (per channel). ``mean_*`` is the mean training cine; ``centre`` and ``scale``
-    standardise the ECG tokens.
+    over, in units of ``residual`` (per channel). ``flow`` is the older approach to the same residual, where the
+    settings ask for it. ``mean_*`` is the mean training cine; ``centre`` and ``scale`` standardise the ECG tokens.
     """
 
     def __init__(self, settings: MarSettings, sizes: Sizes, cine: tuple[int, int, int]) -> None:
         super().__init__()
-        self.mar = Mar(settings, sizes.tokens, sizes.channels, (sizes.prefix, sizes.dim))
+        shape = (sizes.tokens, sizes.channels, (sizes.prefix, sizes.dim))
+        self.mar = Mar(settings, *shape)
+        self.flow = LatentFlow(settings, *shape) if settings.latent_flow else None
         self.ridge = LinearHead(sizes.features, sizes.tokens * sizes.channels, logistic=False)
         self.register_buffer("centre", torch.zeros(sizes.prefix, sizes.dim))
         self.register_buffer("scale", torch.ones(sizes.prefix, sizes.dim))
@@ -74,6 +77,14 @@ class Generator(nn.Module):
         """Cine tokens (b, n, c): the ridge's guess and what the network draws about it; see :meth:`Mar.sample`."""
         guess = self.ridge_tokens(ecg_tokens)
         drawn = self.mar.sample(self.condition(ecg_tokens), guess, noise, order, how)
+        return guess + drawn * self.get_buffer("residual")
+
+    def sample_flow(self, ecg_tokens: Tensor, noise: Tensor, temperature: float) -> Tensor:
+        """Cine tokens (b, n, c) of the older approach, which must have been trained."""
+        assert self.flow is not None
+        guess = self.ridge_tokens(ecg_tokens)
+        steps = self.mar.settings.latent_flow
+        drawn = self.flow.sample(self.condition(ecg_tokens), guess, noise, steps, temperature)
         return guess + drawn * self.get_buffer("residual")
 
 

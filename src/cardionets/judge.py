@@ -1,8 +1,9 @@
 """Whose heart is it? Drawn cines of a cohort against the real ones of the same people, and against cheaper guesses.
 
-Arms: ``generated`` (one sample), ``generated_mean`` (of several), ``shuffled`` (from another person's ECG), ``ridge``
-(linear from the ECG to the tokens), ``neighbour`` (cine of the training person with the nearest ECG embedding),
-``training_mean``, ``reconstruction`` (the tokenizer's ceiling) and ``real``; for measurements also ``direct``, the
+Arms: ``generated`` (one sample), ``generated_mean`` (of several), ``latent_flow`` (one sample of the older approach),
+``shuffled`` (from another person's ECG), ``ridge`` (linear from the ECG to the tokens), ``neighbour`` (cine of the
+training person with the nearest ECG embedding), ``training_mean``, ``reconstruction`` (the tokenizer's ceiling) and
+``real``; for measurements also ``direct``, the
 regression without a picture. Test people only. Real cines are brought into the canonical pose in which cines are drawn
 (:mod:`cardionets.models.pose`) by their own pixels alone, once for all arms.
 """
@@ -12,16 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cardionets import data
 from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
-from cardionets.draw import Artist, Drawn, decode
+from cardionets.draw import Artist, Drawn, decode, starts
 from cardionets.embed import load_cmr
 from cardionets.evaluate.cines import (
     OWN_METRICS,
@@ -36,17 +39,36 @@ from cardionets.evaluate.cines import (
 )
 from cardionets.evaluate.estimate import Floats
 from cardionets.evaluate.rows import Rows
+from cardionets.figures.cine import stretched
 from cardionets.generate import blocks, canonical, cine_table, measure, pairs_of, rebuild
 from cardionets.generator import load_segmenter
-from cardionets.models.cmr_mae import VIEWS, CmrMae
-from cardionets.models.heads import HeadSettings, LinearHead, fit_logistic
+from cardionets.home import Home, features
+from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.segment import MEASURED
 from cardionets.store import Store
 
-ARMS = ("generated", "generated_mean", "shuffled", "ridge", "neighbour", "training_mean", "reconstruction", "real")
+ARMS = (
+    "generated",
+    "generated_mean",
+    "latent_flow",
+    "shuffled",
+    "ridge",
+    "neighbour",
+    "training_mean",
+    "reconstruction",
+    "real",
+)
 ON_REAL = "_on_real"  # added to metrics whose truth is what the same network measures on the real cine
-MEASURED_ARMS = ("generated", "generated_mean", "shuffled", "ridge", "reconstruction", "real")
-FEATURE_ARMS = ("generated", "generated_mean", "shuffled", "ridge", "neighbour", "reconstruction")
+MEASURED_ARMS = ("generated", "generated_mean", "latent_flow", "shuffled", "ridge", "reconstruction", "real")
+FEATURE_ARMS = ("generated", "generated_mean", "latent_flow", "shuffled", "ridge", "neighbour", "reconstruction")
+RIVALS = ("shuffled", "neighbour", "training_mean", "latent_flow", "ridge")  # of the generator, weakest first
+GAINS = tuple((arm, rival) for arm in ("generated", "generated_mean") for rival in RIVALS)
+SIDE_BY_SIDE = {
+    ("cine_sax", "cine_4ch"): ("ssim", "psnr", "motion", "roughness", "closing", "doubt_r", "error_over_doubt"),
+    ("cine",): ("top_1", "top_5", "median_rank", "feature_distance", "frechet", "nearest_training"),
+    ("lv_edv", "lv_ef", "lv_mass", "rv_edv"): ("r", "bias"),
+}
+"""Endpoints and their metrics that stand side by side, arm by arm."""
 DIRECT = "aligned"  # the arm of the predictions that "direct" shows: the same encoder, a linear head, no picture
 Cines = dict[str, NDArray[np.uint8]]
 
@@ -69,9 +91,9 @@ def judge(study: Study, cohort: str) -> pd.DataFrame:
     real = arms.pop("real")
     for view in VIEWS:
         scores = {arm: picture_scores(real[view], cines[view]) for arm, cines in arms.items()}
-        add_pictures(who, view, scores, "generated", "shuffled")
+        add_pictures(who, view, scores, GAINS)
         own = picture_scores(real[view], real[view])
-        add_pictures(who, view, {"real": {metric: own[metric] for metric in OWN_METRICS}}, "", "")
+        add_pictures(who, view, {"real": {metric: own[metric] for metric in OWN_METRICS}})
         if drawn.samples > 1:
             spread = bench.drawn_cines("_spread")[view]
             add_doubt(who, view, real[view], arms["generated_mean"][view], spread, drawn.samples)
@@ -130,6 +152,7 @@ class Bench:
         made: dict[str, Callable[[], Cines | None]] = {
             "generated": lambda: self.drawn_cines(""),
             "generated_mean": lambda: self.drawn_cines("_mean") if self.drawn.samples > 1 else None,
+            "latent_flow": self._flow,
             "shuffled": self._shuffled,
             "ridge": self._ridge,
             "neighbour": self._neighbour,
@@ -147,19 +170,40 @@ class Bench:
         rows = self.records["drawn_row"].to_numpy(np.int64)
         return {view: np.asarray(self.drawn.arrays[f"{view}{kind}"][rows]) for view in VIEWS}
 
-    def _shuffled(self) -> Cines:
-        """Everybody gets the cine drawn from the ECG of somebody else."""
+    @cached_property
+    def other(self) -> NDArray[np.int64]:
+        """Somebody else for everybody (n,)."""
         order = np.random.default_rng(self.study.protocol.seed).permutation(len(self.records))
         other = np.empty_like(order)
         other[order] = np.roll(order, 1)
-        return {view: cine[other] for view, cine in self.drawn_cines("").items()}
+        return other
+
+    def _shuffled(self) -> Cines:
+        """Everybody gets the cine drawn from the ECG of somebody else."""
+        return {view: cine[self.other] for view, cine in self.drawn_cines("").items()}
+
+    def _flow(self) -> Cines | None:
+        """One sample of the older approach, from the same noise as the first of the generator."""
+        model, how, names = self.artist.generator, self.artist.how, list(self.records["record"])
+        if model.flow is None:
+            return None
+
+        def draw(rows: NDArray[np.int64], tokens: Tensor) -> Tensor:
+            noise, _ = starts(model, [names[row] for row in rows], self.artist.seed, 0)
+            return model.sample_flow(tokens, noise.to(tokens.device), how.temperature)
+
+        return self._decoded(draw)
 
     def _ridge(self) -> Cines:
-        model, parts = self.artist.generator, []
+        return self._decoded(lambda rows, tokens: self.artist.generator.ridge_tokens(tokens))
+
+    def _decoded(self, draw: Callable[[NDArray[np.int64], Tensor], Tensor]) -> Cines:
+        """Cines of the tokens that ``draw`` makes of rows (b,) and their ECG tokens (b, m, e)."""
+        parts = []
         with torch.inference_mode():
             for rows in blocks(len(self.records)):
                 tokens = torch.from_numpy(self.ecg[0][rows]).to(pick_device())
-                parts.append(decode(self.artist.tokenizer, model, model.ridge_tokens(tokens)))
+                parts.append(decode(self.artist.tokenizer, self.artist.generator, draw(rows, tokens)))
         return {view: torch.cat([p[view] for p in parts]).cpu().numpy() for view in VIEWS}
 
     def _mean(self) -> Cines:
@@ -168,67 +212,23 @@ class Bench:
         return {view: np.broadcast_to(np.rint(mean).astype(np.uint8), shape) for view, mean in means.items()}
 
     def _neighbour(self) -> Cines | None:
-        if self.hub is None:
+        if self.hub is None or self.home is None:
             return None
         store, pairs = self.hub
-        _, known = self.artist.reader.read(store, pairs["row"].to_numpy(np.int64))
+        known = self.home.ecg
         centre, scale = known.mean(0), np.maximum(known.std(0), 1e-6)
         a, b = (self.ecg[1] - centre) / scale, (known - centre) / scale
         nearest = ((b**2).sum(1) - 2 * a @ b.T).argmin(axis=1)
-        return canonical(cine_table(self.artist.tokenizer, store, pairs.iloc[nearest]))
-
-
-@dataclass(frozen=True)
-class Home:
-    """Features (n, 2 d) and diseases (n, k) of the paired cohort's training and validation people, by split."""
-
-    features: dict[str, Floats]
-    labels: dict[str, Floats]
-    names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, study: Study, artist: Artist, store: Store, training: pd.DataFrame) -> Home:
-        """Embed the canonical cines of both splits; test people are not touched."""
-        model, names = load_cmr(study), study.protocol.endpoints.diseases
-        pairs = {"train": training, "val": pairs_of(store, "val")}
-        tables = {split: cine_table(artist.tokenizer, store, records) for split, records in pairs.items()}
-        seen = {split: features(model, canonical(table)) for split, table in tables.items()}
-        return cls(seen, {split: data.labels(r, names) for split, r in pairs.items()}, tuple(names))
-
-    def diseases(self, cines: Floats) -> pd.DataFrame:
-        """Probability of every disease by a linear head that learnt from real cines; ``cines``: features (n, 2 d)."""
-        head = self._head
-        with torch.inference_mode():
-            return pd.DataFrame(head(torch.from_numpy(cines)).numpy(), columns=list(self.names))
-
-    @cached_property
-    def _head(self) -> LinearHead:
-        x, y = self.features, self.labels
-        return fit_logistic(x["train"], y["train"], x["val"], y["val"], self.names, HeadSettings()).head
-
-
-@torch.inference_mode()
-def features(model: CmrMae, cines: Cines) -> Floats:
-    """Embedding of both views by the CMR encoders, (n, 2 d)."""
-    size, both = model.settings.encoder.size, []
-    for view in VIEWS:
-        margin = (cines[view].shape[-1] - size) // 2
-        cut = slice(margin, margin + size)
-        parts = [
-            model.encoders[view](
-                torch.from_numpy(np.ascontiguousarray(cines[view][rows][..., cut, cut])).to(pick_device())
-            )
-            for rows in blocks(len(cines[view]))
-        ]
-        both.append(torch.cat(parts).float().cpu().numpy())
-    return np.concatenate(both, axis=1)
+        pose = data.column(self.home.pose, nearest)
+        return canonical(data.Table(**data.cine_columns(store, pairs.iloc[nearest]), pose=pose))
 
 
 def _by_features(who: Judge, bench: Bench, arms: dict[str, Cines], real: Cines) -> None:
     model = load_cmr(bench.study)
     truth = features(model, real)
     home = bench.home
-    seen = {arm: features(model, arms[arm]) for arm in FEATURE_ARMS if arm in arms} | {"real": truth}
+    seen = {arm: features(model, arms[arm]) for arm in FEATURE_ARMS if arm in arms and arm != "shuffled"}
+    seen |= {"shuffled": seen["generated"][bench.other], "real": truth}
     for arm, found in seen.items():
         add_features(who, arm, found, truth, home.features["train"] if home else None)
         if home:
@@ -242,12 +242,13 @@ def _by_measuring(who: Judge, bench: Bench, arms: dict[str, Cines]) -> None:
         add_impossible(who.rows, (), MEASURED, "generated", f"there is no network to measure with ({fault})")
         return
     spacing = bench.store.grid.spacing_mm
-    on_real = measure(model, arms["real"], spacing)
-    for arm in [a for a in MEASURED_ARMS if a in arms]:
-        found = on_real if arm == "real" else measure(model, arms[arm], spacing)
-        add_measured(who, arm, found, bench.records)
+    wanted = [arm for arm in MEASURED_ARMS if arm in arms]
+    found = {arm: measure(model, arms[arm], spacing) for arm in wanted if arm != "shuffled"}
+    found["shuffled"] = found["generated"].iloc[bench.other].reset_index(drop=True)
+    for arm in wanted:
+        add_measured(who, arm, found[arm], bench.records)
         if arm != "real":
-            add_measured(who, arm, found, on_real, ON_REAL)
+            add_measured(who, arm, found[arm], found["real"], ON_REAL)
     direct = _direct(bench)
     if direct is not None:
         add_measured(who, "direct", direct, bench.records)
@@ -264,8 +265,53 @@ def _direct(bench: Bench) -> pd.DataFrame | None:
     return wide.reindex(index=bench.records["record"], columns=list(MEASURED)).reset_index(drop=True)
 
 
-def cases(study: Study, cohort: str) -> dict[str, Cines]:
-    """Best, median and worst test person by the short axis' SSIM: case -> label -> cine (frame, H, W).
+def side_by_side(found: pd.DataFrame) -> pd.DataFrame:
+    """The headline metrics of :func:`judge`, a row each, arms in columns."""
+    arms = [arm for arm in (*ARMS, "direct") if arm in set(found["arm"])]
+    rows = []
+    for endpoints, metrics in SIDE_BY_SIDE.items():
+        for endpoint, metric in product(endpoints, metrics):
+            part = found[(found["endpoint"] == endpoint) & (found["metric"] == metric) & found["estimate"].notna()]
+            if len(part):
+                values = part.drop_duplicates("arm").set_index("arm")["estimate"].reindex(arms)
+                rows.append({"endpoint": endpoint, "metric": metric, **values, "n": int(part["n"].max())})
+    return pd.DataFrame(rows, columns=["endpoint", "metric", *arms, "n"])
+
+
+def verdicts(found: pd.DataFrame) -> list[str]:
+    """In words, per view and arm: which rivals the drawn cines beat in SSIM and PSNR, person by person, and which not.
+
+    A gain counts where its interval excludes 0. Empty where nothing could be judged.
+    """
+    sentences = []
+    for view, metric, arm in product(VIEWS, ("ssim", "psnr"), ("generated", "generated_mean")):
+        rows = found[(found["endpoint"] == f"cine_{view}") & (found["metric"] == metric)].set_index("arm")
+        gains = {r: rows.loc[f"{arm} - {r}"] for r in RIVALS if f"{arm} - {r}" in rows.index}
+        sides = {"better than": 1, "no different from": 0, "worse than": -1}
+        parts = [
+            f"{word} " + ", ".join(f"{r} ({g['estimate']:+.3f})" for r, g in gains.items() if _side(g) == side)
+            for word, side in sides.items()
+            if any(_side(g) == side for g in gains.values())
+        ]
+        if parts:
+            sentences.append(f"{metric.upper()}, {view}, {arm}: {'; '.join(parts)}.")
+    return sentences
+
+
+def _side(gain: pd.Series) -> int:
+    return int(gain["lower"] > 0) - int(gain["upper"] < 0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A record that is shown, and its cines (frame, H, W) by label: real, drawn, and doubt where there is any."""
+
+    record: str
+    cines: Cines
+
+
+def cases(study: Study, cohort: str) -> dict[str, Case]:
+    """Best, median and worst test person by the short axis' SSIM.
 
     Empty where nobody has real cines. With several samples the pixelwise doubt is shown too, stretched to its range.
     """
@@ -278,14 +324,15 @@ def cases(study: Study, cohort: str) -> dict[str, Cines]:
     doubt = bench.drawn_cines("_spread") if drawn.samples > 1 else {}
     order = np.argsort(-picture_scores(real["sax"], made["sax"])["ssim"], kind="stable")
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    return {case: _side_by_side(real, made, doubt, int(row)) for case, row in chosen.items()}
+    names = records["record"]
+    return {case: Case(names[row], _beside(real, made, doubt, int(row))) for case, row in chosen.items()}
 
 
-def _side_by_side(real: Cines, made: Cines, doubt: Cines, row: int) -> Cines:
+def _beside(real: Cines, made: Cines, doubt: Cines, row: int) -> Cines:
     out: Cines = {}
     for view in VIEWS:
         out |= {f"real {view}": real[view][row], f"drawn {view}": made[view][row]}
         if doubt:
-            most = max(int(doubt[view].max()), 1)
-            out[f"doubt {view}"] = (doubt[view][row].astype(np.float32) * (255 / most)).astype(np.uint8)
+            label, shown = stretched(doubt[view][row], view)
+            out[label] = shown
     return out

@@ -27,6 +27,7 @@ from cardionets.evaluate.rows import Rows, attempt
 from cardionets.evaluate.scales import FISHER, IDENTITY, LOG, bootstrap_interval
 
 PICTURE_METRICS: Final = ("ssim", "psnr", "motion", "roughness", "closing")
+GAINS: Final = ("ssim", "psnr", "motion")  # that are compared person by person
 OWN_METRICS: Final = ("roughness", "closing")  # of a cine by itself
 RETRIEVAL_METRICS: Final = ("top_1", "top_5", "top_10", "median_rank")
 PHENOTYPE_METRICS: Final = ("r", "bias", "mae")
@@ -94,13 +95,17 @@ def _scores(real: Cines, made: Cines) -> dict[str, Floats]:
         }
 
 
-def add_pictures(judge: Judge, view: str, scores: Mapping[str, Mapping[str, Floats]], of: str, against: str) -> None:
-    """Mean of every picture metric per arm, and the paired gain of arm ``of`` over arm ``against``."""
+def add_pictures(
+    judge: Judge, view: str, scores: Mapping[str, Mapping[str, Floats]], pairs: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Mean of every picture metric per arm, and the paired gain of the first over the second arm of each pair."""
     for arm, found in scores.items():
         for metric, values in found.items():
             judge.mean(f"cine_{view}", arm, metric, values)
-    if of in scores and against in scores:
-        for metric in ("ssim", "psnr", "motion"):
+    for of, against in pairs:
+        if not {of, against} <= scores.keys():
+            continue
+        for metric in GAINS:
             gain = scores[of][metric] - scores[against][metric]
             judge.mean(f"cine_{view}", f"{of} - {against}", metric, gain)
 

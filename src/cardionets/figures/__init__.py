@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cardionets.figures.attribution import attributed_beat
 from cardionets.figures.base import Provenance, png_bytes, protocol_hash, save, stamp
-from cardionets.figures.cine import animate, cine_strip
+from cardionets.figures.cine import animate, beating, cine_strip
 from cardionets.figures.ecg import ecg
 from cardionets.figures.flow import stard
 from cardionets.figures.performance import auc_forest, label_fractions, learning_curves, phenotype_bars
@@ -41,6 +41,7 @@ __all__ = [
     "animate",
     "attributed_beat",
     "auc_forest",
+    "beating",
     "bland_altman",
     "calibration_plot",
     "case_mix",

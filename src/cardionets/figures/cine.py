@@ -1,10 +1,15 @@
-"""Moving images: a strip of frames (real above generated), and animated GIFs."""
+"""Moving images: a strip of frames (real above generated), and animated GIFs.
+
+A cine whose label begins with :data:`DOUBT` is a map of doubt, not a picture, and is shown in colour.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Final
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,8 +18,17 @@ from PIL import Image, ImageDraw
 
 from cardionets.config import StudyError
 from cardionets.figures.base import styled
+from cardionets.figures.ecg import ecg
 
 Cines = Mapping[str, NDArray[np.uint8]]
+DOUBT: Final = "doubt"
+DOUBT_COLOURS: Final = "inferno"  # even steps of lightness: reads without colour vision
+
+
+def stretched(spread: NDArray[np.uint8], label: str) -> tuple[str, NDArray[np.uint8]]:
+    """A map of doubt (frame, H, W), SD in grey levels, over the whole range of colours, and a label with its scale."""
+    most = max(int(spread.max()), 1)
+    return f"{DOUBT} {label} 0–{most}", (spread.astype(np.float32) * (255 / most)).astype(np.uint8)
 
 
 @styled
@@ -27,7 +41,7 @@ def cine_strip(cines: Cines, frames: int = 8, title: str = "", window: tuple[flo
     for i, (axes, (label, cine)) in enumerate(zip(grid, cines.items())):
         chosen = np.linspace(0, len(cine), frames, endpoint=False).astype(int)
         for ax, frame in zip(axes, chosen):
-            ax.imshow(cine[frame], cmap="gray", vmin=low, vmax=high, interpolation="bilinear")
+            ax.imshow(cine[frame], cmap=_colours(label), vmin=low, vmax=high, interpolation="bilinear")
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             if i == 0:
@@ -37,32 +51,67 @@ def cine_strip(cines: Cines, frames: int = 8, title: str = "", window: tuple[flo
     return figure
 
 
+def _colours(label: str) -> str:
+    return DOUBT_COLOURS if label.startswith(DOUBT) else "gray"
+
+
 def _tile(frame: NDArray[np.uint8], label: str, scale: int, mark: str) -> Image.Image:
+    if label.startswith(DOUBT):
+        frame = mpl.colormaps[DOUBT_COLOURS](frame, bytes=True)[..., :3]
     image = Image.fromarray(frame).resize((frame.shape[1] * scale, frame.shape[0] * scale), Image.Resampling.BICUBIC)
-    tile = Image.new("L", (image.width, image.height + 16))
+    tile = Image.new(image.mode, (image.width, image.height + 16))
     tile.paste(image, (0, 16))
     draw = ImageDraw.Draw(tile)
-    draw.text((3, 2), label, fill=255)
+    draw.text((3, 2), label, fill="white")
     if mark:
-        draw.text((3, image.height + 3), mark, fill=200)
+        draw.text((3, image.height + 3), mark, fill="lightgrey")
     return tile
 
 
-def animate(cines: Cines, seconds: float = 1.0, scale: int = 3, simulated: bool = False) -> bytes:
-    """Cines (frame, H, W) uint8 side by side as a looping GIF, one RR in ``seconds``; marked where simulated."""
+def film(cines: Cines, scale: int = 3, simulated: bool = False) -> list[Image.Image]:
+    """Cines (frame, H, W) uint8 side by side, a page per frame of the shortest; marked where simulated."""
     if not cines:
         raise StudyError("animation: no cine was given; generate images for this cohort first.")
     count = min(len(cine) for cine in cines.values())
     mark = "SIMULATED" if simulated else ""
-    pictures = []
+    mode = "RGB" if any(label.startswith(DOUBT) for label in cines) else "L"
+    pages = []
     for i in range(count):
         tiles = [_tile(cine[i * len(cine) // count], label, scale, mark) for label, cine in cines.items()]
-        page = Image.new("L", (sum(t.width for t in tiles), max(t.height for t in tiles)))
+        page = Image.new(mode, (sum(t.width for t in tiles), max(t.height for t in tiles)))
         for j, tile in enumerate(tiles):
             page.paste(tile, (sum(t.width for t in tiles[:j]), 0))
-        pictures.append(page)
+        pages.append(page)
+    return pages
+
+
+def animate(cines: Cines, seconds: float = 1.0, scale: int = 3, simulated: bool = False) -> bytes:
+    """Cines (frame, H, W) uint8 side by side as a looping GIF, one RR in ``seconds``; marked where simulated."""
+    return gif(film(cines, scale, simulated), seconds)
+
+
+def beating(
+    cines: Cines, signal: NDArray[np.floating], rate_hz: float, seconds: float = 1.0, simulated: bool = False
+) -> bytes:
+    """The 12-lead ECG (12, T) in uV on its paper above the beating hearts (frame, H, W), as a looping GIF."""
+    hearts = film(cines, simulated=simulated)
     buffer = io.BytesIO()
-    pictures[0].save(
-        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 * seconds / count), loop=0
-    )
+    ecg(signal, rate_hz).savefig(buffer, format="png", dpi=110)
+    strip = Image.open(buffer).convert("RGB")
+    width = max(hearts[0].width, 720)
+    strip = strip.resize((width, round(strip.height * width / strip.width)), Image.Resampling.LANCZOS)
+    pages = []
+    for heart in hearts:
+        page = Image.new("RGB", (width, strip.height + heart.height))
+        page.paste(strip, (0, 0))
+        page.paste(heart.convert("RGB"), ((width - heart.width) // 2, strip.height))
+        pages.append(page)
+    return gif(pages, seconds)
+
+
+def gif(pages: list[Image.Image], seconds: float) -> bytes:
+    """Pages as a looping GIF that takes ``seconds``."""
+    buffer = io.BytesIO()
+    each = round(1000 * seconds / len(pages))
+    pages[0].save(buffer, "GIF", save_all=True, append_images=pages[1:], duration=each, loop=0)
     return buffer.getvalue()

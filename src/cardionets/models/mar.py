@@ -35,8 +35,10 @@ class SampleSettings(Settings):
     """How tokens are drawn from a trained generator."""
 
     iterations: int = Field(gt=0)  # rounds in which the sequence is revealed, along a cosine
-    steps: int = Field(gt=0)  # Euler or DDIM steps per token
-    guidance: float = Field(default=1.0, ge=0)  # 1 = the model itself; above 1 it leans further towards the ECG
+    steps: int = Field(gt=0, le=DIFFUSION_STEPS)  # Euler or DDIM steps per token
+    guidance: float = Field(
+        default=1.0, ge=0, le=20
+    )  # 1 = the model itself; above 1 it leans further towards the ECG; far above, pictures burn out
     temperature: float = Field(default=1.0, gt=0, le=1)  # SD of the starting noise
 
 
@@ -56,6 +58,9 @@ class MarSettings(Settings):
     patch: tuple[int, int, int] = (1, 2, 2)  # frames, rows, columns of tokens drawn as one; published: (5, 2, 2)
     groups: int = Field(default=5, gt=0)  # stretches of time that the ECG prefix tells apart
     min_mask: float = Field(default=0.7, gt=0, lt=1)  # least share of hidden tokens in training
+    latent_flow: int = Field(
+        default=0, ge=0
+    )  # Euler steps of the older approach, trained beside it on the same budget; 0 = no
     drop_condition: float = Field(default=0.1, ge=0, lt=1)  # share of rows that see no ECG, for guidance
     sample: SampleSettings
     train: TrainSettings
@@ -135,27 +140,17 @@ def signal_share(time: Tensor) -> Tensor:
     return (torch.cos((noise + 0.008) / 1.008 * math.pi / 2) ** 2).clamp(1e-4, 1 - 1e-4)
 
 
-class Mar(nn.Module):
-    """Masked autoregressive transformer over the tokens of both views, conditioned on a prefix of ECG tokens."""
+class Conditioned(nn.Module):
+    """What every generator knows of the ECG, and how it is kept from knowing it."""
 
-    def __init__(self, settings: MarSettings, tokens: int, channels: int, condition: tuple[int, int]) -> None:
-        """``tokens`` x ``channels`` to generate; ``condition`` = (prefix length m, its width e)."""
+    def __init__(self, dim: int, channels: int, condition: tuple[int, int]) -> None:
         super().__init__()
-        self.settings, self.tokens, self.channels = settings, tokens, channels
-        s, (prefix, width) = settings, condition
-        self.embed = nn.Linear(channels, s.dim)
-        self.condition = nn.Linear(width, s.dim)
-        self.no_condition = nn.Parameter(torch.randn(prefix, s.dim) * 0.02)
-        self.prefix_position = nn.Parameter(torch.randn(prefix, s.dim) * 0.02)
-        self.position = nn.Parameter(torch.randn(tokens, s.dim) * 0.02)
-        self.decoder_position = nn.Parameter(torch.randn(prefix + tokens, s.dim) * 0.02)
-        self.hidden = nn.Parameter(torch.randn(s.dim) * 0.02)
-        self.encoder = Transformer(s.dim, s.encoder_depth, s.heads)
-        self.decoder = Transformer(s.dim, s.decoder_depth, s.heads)
-        for module in (self.embed, self.condition, self.encoder, self.decoder):
-            module.apply(initialise)
-        self.head = TokenHead(channels, s.dim, s.head_width, s.head_depth)
-        self.guess = nn.Linear(channels, s.dim)
+        prefix, width = condition
+        self.condition = nn.Linear(width, dim)
+        self.condition.apply(initialise)
+        self.no_condition = nn.Parameter(torch.randn(prefix, dim) * 0.02)
+        self.prefix_position = nn.Parameter(torch.randn(prefix, dim) * 0.02)
+        self.guess = nn.Linear(channels, dim)
         nn.init.zeros_(self.guess.weight)  # the hints start as nothing
         nn.init.zeros_(self.guess.bias)
 
@@ -169,6 +164,25 @@ class Mar(nn.Module):
             prefix = torch.where(dropped[:, None, None], self.no_condition, prefix)
             hints = hints.masked_fill(dropped[:, None, None], 0.0)
         return prefix + self.prefix_position, hints
+
+
+class Mar(Conditioned):
+    """Masked autoregressive transformer over the tokens of both views, conditioned on a prefix of ECG tokens."""
+
+    def __init__(self, settings: MarSettings, tokens: int, channels: int, condition: tuple[int, int]) -> None:
+        """``tokens`` x ``channels`` to generate; ``condition`` = (prefix length m, its width e)."""
+        super().__init__(settings.dim, channels, condition)
+        self.settings, self.tokens, self.channels = settings, tokens, channels
+        s, (prefix, _) = settings, condition
+        self.embed = nn.Linear(channels, s.dim)
+        self.position = nn.Parameter(torch.randn(tokens, s.dim) * 0.02)
+        self.decoder_position = nn.Parameter(torch.randn(prefix + tokens, s.dim) * 0.02)
+        self.hidden = nn.Parameter(torch.randn(s.dim) * 0.02)
+        self.encoder = Transformer(s.dim, s.encoder_depth, s.heads)
+        self.decoder = Transformer(s.dim, s.decoder_depth, s.heads)
+        for module in (self.embed, self.encoder, self.decoder):
+            module.apply(initialise)
+        self.head = TokenHead(channels, s.dim, s.head_width, s.head_depth)
 
     def predict(self, x: Tensor, visible: Tensor, known: tuple[Tensor, Tensor]) -> Tensor:
         """Conditions z (b, n, d) of all tokens from those at ``visible`` (b, k) and :meth:`known`; x (b, n, c)."""

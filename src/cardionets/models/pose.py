@@ -31,7 +31,8 @@ Cines = Mapping[str, Tensor]
 def likeness(cine: Tensor) -> Tensor:
     """Time-mean picture and motion (SD over time) of cines (b, frame, H, W), standardised, (b, 2, H / 2, W / 2)."""
     x = cine.float()
-    both = F.avg_pool2d(torch.stack([x.mean(1), x.std(1)], dim=1), COARSE)
+    mean, square = x.mean(1), x.square().mean(1)
+    both = F.avg_pool2d(torch.stack([mean, (square - mean.square()).clamp_min(0).sqrt()], dim=1), COARSE)
     both = both - both.mean((2, 3), keepdim=True)
     return both / both.std((2, 3), keepdim=True).clamp_min(1e-3)
 

@@ -20,6 +20,8 @@ from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.tokenizer import STEM, Residual
 from cardionets.train import Batch, TrainSettings
 
+LOGITS_OF, LABELS_OF = "b (l f p q) h w -> b l f (h p) (w q)", "b (f p q) h w -> b f (h p) (w q)"
+AT_ONCE = 4  # cines segmented together: their logits stay in the cache
 LABELS = 6  # background, LV cavity, LV myocardium, RV cavity, LA, RA
 MEASURED = ("lv_edv", "lv_esv", "lv_ef", "lv_mass", "rv_edv", "rv_ef", "la_max", "ra_max", "wt_global")
 
@@ -51,16 +53,27 @@ class ViewSegmenter(nn.Module):
 
     def forward(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
         """Logits of every pixel, of all frames or of ``frames`` (k,) alone."""
+        logits: Tensor = rearrange(self.patches(x, frames), LOGITS_OF, l=LABELS, p=STEM, q=STEM)
+        return logits
+
+    def patches(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
+        """The same as channels of a quarter of the resolution, (b, label * frame * STEM**2, H / STEM, W / STEM)."""
         fine = self.fine(self.stem(rearrange(x, "b f (h p) (w q) -> b (f p q) h w", p=STEM, q=STEM)))
         joined = self.last(fine + self.up(self.coarse(self.down(fine))))
         weight, bias = self.out.weight.flatten(1), self.out.bias
         if frames is not None:
             weight, bias = (self._of(w, frames) for w in (weight, bias))
-        shape = {"l": LABELS, "p": STEM, "q": STEM}
-        logits: Tensor = rearrange(
-            F.conv2d(joined, weight[..., None, None], bias), "b (l f p q) h w -> b l f (h p) (w q)", **shape
-        )
-        return logits
+        return F.conv2d(joined, weight[..., None, None], bias)
+
+    def labels(self, x: Tensor) -> Tensor:
+        """Label of highest logit (the first of equals), uint8 (b, frame, H, W); one comparison per label is fastest."""
+        best, *others = self.patches(x).chunk(LABELS, dim=1)
+        found = torch.zeros_like(best, dtype=torch.uint8)
+        for label, logit in enumerate(others, start=1):
+            found.masked_fill_(logit > best, label)
+            best = torch.maximum(best, logit)
+        unfolded: Tensor = rearrange(found, LABELS_OF, p=STEM, q=STEM)
+        return unfolded
 
     def _of(self, parameter: Tensor | None, frames: Tensor) -> Tensor:
         """Rows (label, frame, pixel) of the last layer's weight or bias that belong to ``frames``."""
@@ -82,9 +95,9 @@ class Segmenter(nn.Module):
     @torch.inference_mode()
     def segment(self, view: str, cine: Tensor) -> Tensor:
         """uint8 cine (b, frame, H, W) -> labels uint8 of the same shape."""
-        logits = self.views[view](cine.float() / 127.5 - 1)
-        labels: Tensor = logits.argmax(1).to(torch.uint8)
-        return labels
+        network = self.views[view]
+        assert isinstance(network, ViewSegmenter)
+        return torch.cat([network.labels(part.float() / 127.5 - 1) for part in cine.split(AT_ONCE)])
 
 
 def segment_loss(model: Segmenter, batch: Batch, draw: Draw) -> dict[str, Tensor]:
