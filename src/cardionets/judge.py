@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -286,7 +287,7 @@ def verdicts(found: pd.DataFrame) -> list[str]:
     sentences = []
     for view, metric, arm in product(VIEWS, ("ssim", "psnr"), ("generated", "generated_mean")):
         rows = found[(found["endpoint"] == f"cine_{view}") & (found["metric"] == metric)].set_index("arm")
-        gains = {r: rows.loc[f"{arm} - {r}"] for r in RIVALS if f"{arm} - {r}" in rows.index}
+        gains: dict[str, Any] = {r: rows.loc[f"{arm} - {r}"] for r in RIVALS if f"{arm} - {r}" in rows.index}
         sides = {"better than": 1, "no different from": 0, "worse than": -1}
         parts = [
             f"{word} " + ", ".join(f"{r} ({g['estimate']:+.3f})" for r, g in gains.items() if _side(g) == side)

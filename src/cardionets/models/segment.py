@@ -97,7 +97,7 @@ class Segmenter(nn.Module):
         """uint8 cine (b, frame, H, W) -> labels uint8 of the same shape."""
         network = self.views[view]
         assert isinstance(network, ViewSegmenter)
-        return torch.cat([network.labels(part.float() / 127.5 - 1) for part in cine.split(AT_ONCE)])
+        return torch.cat([network.labels(part.float() / 127.5 - 1) for part in torch.split(cine, AT_ONCE)])
 
 
 def segment_loss(model: Segmenter, batch: Batch, draw: Draw) -> dict[str, Tensor]:
