@@ -40,9 +40,9 @@ def machine() -> str:
 
 
 def stages(logs: Path) -> pd.DataFrame:
-    """Seconds of every finished stage of the study at hand, from its status files."""
+    """Seconds, CPU seconds and MB of every finished stage of the study at hand, from its status files."""
     rows: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(logs.glob("*/*/status.json"))]
-    table = pd.DataFrame(rows, columns=["stage", "cohort", "state", "seconds"])
+    table = pd.DataFrame(rows, columns=["stage", "cohort", "state", "seconds", "cpu_seconds", "peak_mb"])
     return table[table["state"] == "finished"].drop(columns="state").sort_values("seconds", ascending=False)
 
 

@@ -12,6 +12,7 @@ import ast
 import json
 import os
 import re
+import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -214,9 +215,16 @@ class _Status:
         self.start = time.time()
 
     def write(self, state: str, **more: Any) -> None:
-        seconds = round(time.time() - self.start, 1)
+        done = {"state": state, "seconds": round(time.time() - self.start, 1), **_spent(), **more}
         with atomic_path(self.path) as aside:
-            aside.write_text(json.dumps({**self.fields, "state": state, "seconds": seconds, **more}, indent=1) + "\n")
+            aside.write_text(json.dumps({**self.fields, **done}, indent=1) + "\n")
+
+
+def _spent() -> dict[str, float]:
+    """CPU seconds of this process and of those it has waited for, and the largest memory that one of them held."""
+    who = [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu, held = sum(use.ru_utime + use.ru_stime for use in who), max(use.ru_maxrss for use in who)
+    return {"cpu_seconds": round(cpu, 1), "peak_mb": round(held * (1 if sys.platform == "darwin" else 1024) / 1e6)}
 
 
 def run(stage: str, cohort: str | None = None, parameters: Mapping[str, Any] | None = None) -> Path:
