@@ -27,7 +27,8 @@ def cases(path: Path) -> pd.DataFrame:
         family = Path(bench["fullname"].split("::")[0]).stem.removeprefix("bench_")
         row = {"family": family, "case": bench["name"].removeprefix("test_"), "unit": extra.get("unit", "run")}
         row |= {"median_ms": stats["median"] * scale, "iqr_ms": stats["iqr"] * scale, "rounds": stats["rounds"]}
-        rows.append(row | {"peak_MB": extra.get("peak_mb", float("nan"))})
+        row |= {"peak_MB": extra.get("peak_mb", float("nan"))}
+        rows.append(row | ({"times_reference": extra["times_reference"]} if "times_reference" in extra else {}))
     return pd.DataFrame(rows)
 
 
