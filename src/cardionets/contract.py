@@ -100,8 +100,8 @@ def signal_reasons(study: Study) -> dict[str, str]:
     slow, fast = limits.rate_bpm
     return {
         "nan": "a sample is not a number",
-        "spectrum_implausible": f"more than {gates.HIGH_SHARE:.0%} of the power above {gates.HIGH_HZ:g} Hz: samples in a "
-        "wrong order or of a wrong form, a wrong rate, or no ECG",
+        "spectrum_implausible": f"more than {gates.HIGH_SHARE:.0%} of the power above {gates.HIGH_HZ:g} Hz: samples "
+        "in a wrong order or of a wrong form, a wrong rate, or no ECG",
         "too_short": f"shorter than {_seconds(study):g} s",
         "flat_lead": f"a lead with an {still} (in runs of 0.2 s or more)",
         "clipped": "a lead sits on its own extreme, more than 1 mV from its middle, for 0.5 % of the time or more",

@@ -55,7 +55,8 @@ def _words(row: pd.Series) -> str:
 def stard(flow: pd.DataFrame, title: str = "Participants") -> Figure:
     """Flow diagram of one cohort from step, reason, records, persons (`cardionets.flow`).
 
-    Source, exclusions by reason, those kept with their cines (and cines not usable) and quality flags, the splits that have people.
+    Source, exclusions by reason, those kept with their cines (and cines not usable) and flags, the splits that have
+    people.
     """
     missing = [c for c in NEEDED if c not in flow]
     if missing:
