@@ -34,7 +34,7 @@ found = report.read_results(book.study.path("results"), book.study.path("receive
 # Every number below is read from the metrics tables.
 
 # %%
-for sentence in report.phenotype_sentences(book.study, found, arm) + report.screening_sentences(book.study, found, arm):
+for sentence in report.in_words(book.study, found, arm):
     print(f"- {sentence}")
 
 # %%

@@ -112,7 +112,7 @@ def test_every_number_in_words_comes_from_the_table(reports: Path) -> None:
     table = metrics()
     text = report.build_study(STUDY, table, reports).read_text()
     assert "0.71 (0.66–0.76)" in text
-    assert "difference to ridge 0.055 (0.029–0.081)" in text  # turned round, so that it reads aligned minus ridge
+    assert "better than ridge 0.055 (0.029–0.081)" in text  # turned round, so that it reads aligned minus ridge
     assert "1 of 2 diseases were not estimable" in text
     assert "12345" in text
     assert "&lt;kept&gt;" in text

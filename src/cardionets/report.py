@@ -130,28 +130,54 @@ def _phrase(row: pd.Series, digits: int = 3) -> str:
     return "not estimable" if text == "–" else text
 
 
+def in_words(study: Study, metrics: pd.DataFrame, arm: str) -> list[str]:
+    """The findings: phenotypes of the arm taught by CMR, where there is one, and of ``arm`` itself; then diseases."""
+    arms = [f"{arm}_teacher", arm]
+    found = [sentence for name in arms for sentence in phenotype_sentences(study, metrics, name)]
+    return found + screening_sentences(study, metrics, arm)
+
+
 def phenotype_sentences(study: Study, metrics: pd.DataFrame, arm: str) -> list[str]:
-    """What the mean R2 says, per cohort, with the paired difference to every other arm."""
+    """What the mean R2 says, per cohort and label fraction: the arm itself, then what it is better or worse than.
+
+    A paired difference whose interval holds 0 is no difference.
+    """
     sentences = []
     means = metrics[(metrics["endpoint"] == "all_phenotypes") & (metrics["metric"] == "mean_r2")]
     gaps = metrics[(metrics["endpoint"] == "all_phenotypes") & (metrics["metric"] == "mean_r2_difference")]
     for (cohort, fraction), rows in means[means["arm"] == arm].groupby(["cohort", "fraction"], sort=False):
         row = rows.iloc[0]
         who = f"{_label(study, str(cohort))}, {float(str(fraction)):.0%} of the labels, n = {int(row['n']):,}"
-        sentence = f"{who}: mean R² of {arm} {_phrase(row)}"
         own = gaps[(gaps["cohort"] == cohort) & (gaps["fraction"] == fraction)]
         found = [_gap(gap, arm) for _, gap in own.iterrows() if arm in str(gap["arm"]).split(" minus ")]
-        sentences.append(sentence + (f"; paired difference to {', '.join(found)}." if found else "."))
+        sentences.append("; ".join([f"{who}: mean R² of {_plain(arm)} {_phrase(row)}", *_verdicts(found)]) + ".")
     return sentences
 
 
-def _gap(row: pd.Series, arm: str) -> str:
+def _plain(arm: str) -> str:
+    return arm.replace("_", " ")
+
+
+def _gap(row: pd.Series, arm: str) -> pd.Series:
+    """The paired difference of ``arm`` to its ``rival``, whichever of them the row subtracts."""
     first, second = str(row["arm"]).split(" minus ")
+    row = row.copy()
+    row["rival"] = second if first == arm else first
     if second == arm:
-        row = row.copy()
         row["estimate"], row["lower"], row["upper"] = -row["estimate"], -row["upper"], -row["lower"]
-        first, second = second, first
-    return f"{second} {_phrase(row)}"
+    return row
+
+
+def _verdicts(gaps: Sequence[pd.Series]) -> list[str]:
+    """ "better than X 0.086 (0.065–0.107), ..." for each side that has rivals; what has no interval is not judged."""
+    judged = [gap for gap in gaps if np.isfinite(gap["lower"])]
+    sides = [(gap["lower"] > 0) * 1 - (gap["upper"] < 0) for gap in judged]
+    named = {1: "better than", 0: "not told from", -1: "worse than"}
+    listed = {
+        word: [f"{_plain(gap['rival'])} {_phrase(gap)}" for gap, side in zip(judged, sides) if side == which]
+        for which, word in named.items()
+    }
+    return [f"{word} {', '.join(rivals)}" for word, rivals in listed.items() if rivals]
 
 
 def screening_sentences(study: Study, metrics: pd.DataFrame, arm: str) -> list[str]:
@@ -234,23 +260,37 @@ def _round(table: pd.DataFrame) -> pd.DataFrame:
     return shown.dropna(axis=1, how="all")
 
 
-def metric_tables(study: Study, metrics: pd.DataFrame) -> list[page.Table]:
-    """The main metrics of every cohort, arms in columns."""
-    found = []
-    for metric, title in (
-        ("mean_r2", "Mean R² of phenotypes"),
-        ("auc", "AUC"),
-        ("auprc", "AUPRC"),
-        ("oe", "Observed / expected"),
-    ):
-        some = metrics[(metrics["metric"] == metric) & metrics["estimate"].notna()]
-        some = some[~some["arm"].astype(str).str.contains("+", regex=False)]  # recalibrated arms have their own table
-        if some.empty:
-            continue
-        wide = tables.metrics_wide(some, metric, float(some["fraction"].max()))
-        wide["cohort"] = [_label(study, str(c)) for c in wide["cohort"]]
-        found.append(tables.on_page(wide, title, Provenance.of(study, "All cohorts")))
-    return found
+def metric_sections(study: Study, metrics: pd.DataFrame) -> list[page.Section]:
+    """The main metrics of every cohort, arms in columns: phenotypes open, diseases folded below them."""
+    known = metrics[metrics["estimate"].notna()]
+    of_cines = known.loc[known["endpoint"].astype(str).str.startswith("cine"), "arm"]
+    drawn = known["arm"].isin({*of_cines, "real"})
+    own = ~drawn & ~known["arm"].astype(str).str.contains("+", regex=False)  # recalibrated arms have their own table
+    wanted = {
+        "Main results": [("mean_r2", "Mean R² of phenotypes", own)],
+        "Screening in numbers": [
+            ("auc", "AUC", own),
+            ("auprc", "AUPRC", own),
+            ("oe", "Observed / expected", own),
+            ("auc", "AUC of the disease heads on cines: real, drawn from the ECG, and their rivals", drawn),
+        ],
+    }
+    sections = []
+    for heading, metric_list in wanted.items():
+        found = [_metric_table(study, known[some], metric, title) for metric, title, some in metric_list]
+        shown = [table for table in found if table is not None]
+        if shown:
+            sections.append(page.Section(heading, tables=shown, folded=heading != "Main results"))
+    return sections
+
+
+def _metric_table(study: Study, metrics: pd.DataFrame, metric: str, title: str) -> page.Table | None:
+    some = metrics[metrics["metric"] == metric]
+    if some.empty:
+        return None
+    wide = tables.metrics_wide(some, metric, float(some["fraction"].max()))
+    wide["cohort"] = [_label(study, str(c)) for c in wide["cohort"]]
+    return tables.on_page(wide, title, Provenance.of(study, "All cohorts"))
 
 
 def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None, out: Path | None = None) -> Path:
@@ -265,10 +305,8 @@ def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None
     sites = received.sites(study)
     external = [c for c in received.external(study) if c in everybody or c in sites]
     sections = [
-        page.Section(
-            "Results in words", phenotype_sentences(study, metrics, arm) + screening_sentences(study, metrics, arm)
-        ),
-        page.Section("Main results", tables=metric_tables(study, metrics)),
+        page.Section("Results in words", in_words(study, metrics, arm)),
+        *metric_sections(study, metrics),
         *_topics(study, reports, topics.BEFORE_POOLING, everybody),
         pooled_section(study, metrics, arm, external),
         *([received.section(study)] if sites else []),
