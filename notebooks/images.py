@@ -23,7 +23,7 @@
 
 # %% tags=["parameters"]
 cohort = "ukb"
-samples = 4
+samples = 3
 
 # %%
 import numpy as np
@@ -44,15 +44,23 @@ book.results(found, "images")
 
 # %% [markdown]
 # ## Against the truth, and against what needs no patient
-# `generated` is a single sample, `generated_mean` the mean of several: a mean is closer to any one heart than a sample
-# can be, and blurs. `latent_flow` is the older approach, flow over the whole latent, of the same size and budget.
+# `generated` is a single cine at the low temperature that validation people chose, near the likeliest heart.
+# `posterior_sample` is one at temperature 1, with all the detail that the ECG does not fix; `generated_mean` is the
+# mean of several of these: closer to any one heart than a sample can be, and blurred. `latent_flow` and
+# `latent_flow_sample` are the older approach, flow over the whole latent, of the same size and budget, at the same two
+# temperatures.
 # `shuffled` is the same generator with another patient's ECG: what it reaches, the picture owes to being a heart at
 # all. `training_mean` is the average training cine, `neighbour` the cine of the most similar training ECG, and
 # `reconstruction` the ceiling. Doubt is calibrated where `error_over_doubt` is 1, and well placed where `doubt_r` is
 # high.
 
 # %%
-book.table(judge.side_by_side(found), "side_by_side", "One sample, the mean of several, and the others", rows=60)
+book.table(
+    judge.side_by_side(found),
+    "side_by_side",
+    "One sample, the mean of several, and the others (intervals: table images)",
+    60,
+)
 
 # %% [markdown]
 # In words, from paired differences: a rival counts as beaten, or as better, where the interval excludes 0.

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cardionets import draw, generate, generator, hearts, judge, phenotypes, store, sweeps
+from cardionets import choosing, draw, generate, generator, hearts, judge, phenotypes, store, sweeps
 from cardionets.__main__ import main
 from cardionets.config import Study, StudyError
 from cardionets.draw import Artist, Drawn
@@ -95,17 +95,20 @@ def test_several_samples_leave_mean_and_spread(study: Study, tmp_path: Path) -> 
     draw.generate(other, "qph", samples=3, everybody=True)
     drawn, here = Drawn.open(other, "qph"), store.Store.open(other.path("store", "qph"))
     assert drawn.samples == 3 and set(drawn.arrays) == {
-        f"{v}{k}" for v in ("sax", "4ch") for k in ("", "_mean", "_spread")
+        f"{v}{k}" for v in ("sax", "4ch") for k in ("", "_sample", "_mean", "_spread")
     }
-    each = np.stack([Artist(other).draw(here, here.records.iloc[:4], s)["4ch"].numpy().astype(float) for s in range(3)])
+    each = np.stack(
+        [Artist(other).draw(here, here.records.iloc[:4], s)["4ch"].numpy().astype(float) for s in (1, 2, 3)]
+    )
     assert np.abs(drawn.arrays["4ch_mean"][:4] - each.mean(0)).max() <= 1.5
     assert np.abs(drawn.arrays["4ch_spread"][:4] - each.std(0)).max() <= 1.5
     table = judge.judge(other, "qph")
-    beside = judge.side_by_side(table).set_index(["endpoint", "metric"])
-    for arm in ("generated", "generated_mean", "training_mean"):
+    assert {"latent_flow_sample", "generated - latent_flow"} <= set(table["arm"])
+    beside = judge.side_by_side(table).set_index("what")
+    for arm in ("generated", "posterior_sample", "generated_mean", "latent_flow", "training_mean"):
         row = table[(table["arm"] == arm) & (table["endpoint"] == "cine_sax") & (table["metric"] == "ssim")]
-        assert beside.loc[("cine_sax", "ssim"), arm] == row["estimate"].item()
-    assert np.isfinite(beside.loc[("cine_sax", "error_over_doubt"), "generated_mean"])
+        assert beside.loc["cine_sax ssim", arm] == row["estimate"].item()
+    assert np.isfinite(beside.loc["cine_sax error_over_doubt", "generated_mean"])
     assert any(label.startswith("doubt sax 0–") for label in judge.cases(other, "qph")["median"].cines)
 
 
@@ -316,7 +319,7 @@ def test_shards_and_interruptions_leave_the_same_bytes(
 def test_several_samples_seeds_and_doubt_become_files(study: Study, tmp_path: Path) -> None:
     record = store.Store.open(study.path("store", "qph")).records["record"].iloc[3]
     ordered(study, "qph", tmp_path / "a", samples=3, records=(record,))
-    names = {f"{record}_{v}{k}.nii.gz" for v in ("sax", "4ch") for k in ("_1", "_2", "_3", "_mean", "_doubt")}
+    names = {f"{record}_{v}{k}.nii.gz" for v in ("sax", "4ch") for k in ("", "_1", "_2", "_3", "_mean", "_doubt")}
     folder = tmp_path / "a" / "block-00000"
     assert {p.name for p in folder.glob("*.nii.gz")} == names
     cines = [np.asarray(nib.load(folder / f"{record}_sax_{i}.nii.gz").dataobj).astype(float) for i in (1, 2, 3)]
@@ -360,3 +363,18 @@ def test_the_command_draws_a_cohort(
     assert "Patient-level, stays here" in capsys.readouterr().out and len(list((tmp_path / "out").rglob("*.gz"))) == 2
     assert main([*words, "--shard", "3/2"]) == 2
     assert "--shard 3/2: expected i/n" in capsys.readouterr().err
+
+
+def test_the_temperature_is_chosen_on_validation_people(study: Study) -> None:
+    table = choosing.temperatures(study, (1.0, 0.1), people=5)
+    assert list(table["arm"]) == ["ridge", "training_mean", *["generated", "latent_flow"] * 2]
+    assert (table["n"] == 5).all() and table[["ssim_sax", "psnr_4ch", "variance"]].notna().all(axis=None)
+    low, high = (table[(table["arm"] == "generated") & (table["temperature"] == t)] for t in (0.1, 1.0))
+    assert low["variance"].item() < high["variance"].item()
+
+
+@pytest.mark.parametrize(("warm", "cold", "chosen"), [(0.5, 0.6, 1.0), (0.3, 0.5, 0.1), (0.3, 0.3, 0.1)])
+def test_the_rule_takes_the_highest_temperature_that_beats_the_mean(warm: float, cold: float, chosen: float) -> None:
+    rows = [("training_mean", np.nan, 0.4), ("generated", 1.0, warm), ("generated", 0.1, cold)]
+    table = pd.DataFrame([(a, t, v, v) for a, t, v in rows], columns=["arm", "temperature", "ssim_sax", "ssim_4ch"])
+    assert choosing.choose(table) == chosen

@@ -147,7 +147,7 @@ def _add_generate(commands: Any) -> None:
     )
     generate.add_argument("cohort", help="a key of cohorts.yaml that has been prepared")
     generate.add_argument("--out", help="folder (default predictions/COHORT_hearts); a killed run goes on there")
-    generate.add_argument("--samples", type=int, default=1, help="cines per ECG; above 1 also their mean and spread")
+    generate.add_argument("--samples", type=int, default=1, help="above 1: so many posterior samples too, mean and SD")
     generate.add_argument("--seed", type=int, help="of the random numbers (default: the protocol's)")
     generate.add_argument("--shard", metavar="I/N", help="draw only part I of N; when all are drawn, call without it")
     generate.add_argument("--formats", default="nifti,gif", help="of nifti, gif, mp4 (default nifti,gif)")

@@ -66,8 +66,9 @@ def folder_of(study: Study, cohort: str) -> Path:
 def generate(study: Study, cohort: str, samples: int = 1, everybody: bool = False) -> Path:
     """Draw the cines of every record that no model was fitted on, or of ``everybody``; returns their folder.
 
-    With ``samples`` > 1 the folder also holds the mean and the pixelwise SD of that many cines per record. Work that is
-    already there for the same weights, records and settings is kept. Raises StudyError when ``samples`` is below 1.
+    With ``samples`` > 1 the folder also holds one posterior sample (``_sample``), and the mean and pixelwise SD of that
+    many, per record. Work that is already there for the same weights, records and settings is kept. Raises StudyError
+    when ``samples`` is below 1.
     """
     if samples < 1:
         raise StudyError(f"generate: samples: {samples} makes no cine; give 1 or more.")
@@ -102,16 +103,23 @@ class Artist:
         return self.draw_from(torch.from_numpy(ecg), list(records["record"]), sample)
 
     def samples(self, store: Store, records: pd.DataFrame, count: int) -> Iterator[dict[str, Cine]]:
-        """``count`` independent uint8 cines (b, frame, H, W) of both views, one after the other."""
+        """uint8 cines (b, frame, H, W) of both views, one after the other.
+
+        First the one at the chosen temperature; where ``count`` > 1 so many posterior samples (at 1) follow.
+        """
         ecg, _ = self.reader.read(store, records["row"].to_numpy(np.int64))
-        for sample in range(count):
+        for sample in range(1 if count == 1 else count + 1):
             made = self.draw_from(torch.from_numpy(ecg), list(records["record"]), sample)
             yield {view: cine.cpu().numpy() for view, cine in made.items()}
 
     def draw_from(self, ecg: Tensor, names: list[str], sample: int = 0) -> dict[str, Tensor]:
-        """Cines of both views from ECG tokens (b, m, e); ``names`` (b) and ``sample`` fix the random numbers."""
+        """Cines of both views from ECG tokens (b, m, e); ``names`` (b) and ``sample`` fix the random numbers.
+
+        Sample 0 is drawn at the chosen temperature, every other at 1.
+        """
         noise, order = starts(self.generator, names, self.seed, sample)
-        return decode(self.tokenizer, self.generator, sample_tokens(self.generator, ecg, noise, order, self.how))
+        how = self.how.model_copy(update={"temperature": 1.0}) if sample else self.how
+        return decode(self.tokenizer, self.generator, sample_tokens(self.generator, ecg, noise, order, how))
 
 
 def sample_tokens(model: Generator, ecg: Tensor, noise: Tensor, order: Tensor, how: SampleSettings) -> Tensor:
@@ -146,7 +154,7 @@ class _Job:
 
     @property
     def arrays(self) -> list[str]:
-        kinds = [""] if self.samples == 1 else ["", "_mean", "_spread"]
+        kinds = [""] if self.samples == 1 else ["", "_sample", "_mean", "_spread"]
         return [f"{view}{kind}" for view in VIEWS for kind in kinds]
 
     def key(self, weights_key: list[Any]) -> str:
@@ -197,11 +205,12 @@ def _draw_blocks(artist: Artist, job: _Job, aside: Path, key: str) -> None:
 
 def _draw_block(artist: Artist, job: _Job, records: pd.DataFrame) -> dict[str, Cine]:
     samples = artist.samples(job.store, records, job.samples)
-    out = first = next(samples)
-    if job.samples > 1:
-        moments = Moments(first)
-        for cines in samples:
-            moments.add(cines)
+    out, moments = dict(next(samples)), Moments()
+    for cines in samples:
+        moments.add(cines)
+        if moments.count == 1:
+            out |= {f"{view}_sample": cine for view, cine in cines.items()}
+    if moments.count:
         for view in VIEWS:
             out |= {f"{view}_mean": moments.mean(view), f"{view}_spread": moments.spread(view)}
     return out
@@ -210,18 +219,18 @@ def _draw_block(artist: Artist, job: _Job, records: pd.DataFrame) -> dict[str, C
 class Moments:
     """Pixelwise mean and SD of several cines of the same records, in grey levels, without keeping the cines."""
 
-    def __init__(self, first: Mapping[str, Cine]) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self._total = {view: np.zeros(cine.shape, np.uint32) for view, cine in first.items()}
-        self._squares = {view: np.zeros(cine.shape, np.uint32) for view, cine in first.items()}
-        self.add(first)
+        self._total: dict[str, NDArray[np.uint32]] = {}
+        self._squares: dict[str, NDArray[np.uint32]] = {}
 
     def add(self, cines: Mapping[str, Cine]) -> None:
         """One more cine of every view."""
         self.count += 1
         for view, cine in cines.items():
-            self._total[view] += cine
-            self._squares[view] += cine.astype(np.uint32) ** 2
+            value = cine.astype(np.uint32)
+            self._total[view] = self._total.get(view, 0) + value
+            self._squares[view] = self._squares.get(view, 0) + value**2
 
     def mean(self, view: str) -> Cine:
         """Mean, uint8."""

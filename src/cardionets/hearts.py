@@ -46,7 +46,7 @@ WORDS: Final = "drawn from an ECG; not an acquired image"
 class Order:
     """What is wanted: of whom, how many cines each, how they are sampled, in which files."""
 
-    samples: int = 1
+    samples: int = 1  # above 1: so many posterior samples, their mean and spread, beside the cine at low temperature
     seed: int | None = None
     sampling: Mapping[str, float] = field(default_factory=dict)  # fields of SampleSettings, over those of the weights
     formats: tuple[str, ...] = ("nifti", "gif")
@@ -190,15 +190,14 @@ def _draw_block(job: _Job, records: pd.DataFrame, folder: Path) -> None:
 
 def _draw_samples(job: _Job, records: pd.DataFrame, beats: Beats, folder: Path) -> dict[str, Cine]:
     """Write every sample; returns what is shown moving, label -> (b, frame, H, W): the first, and their spread."""
-    names, several = list(records["record"]), job.order.samples > 1
+    names, moments = list(records["record"]), Moments()
     samples = job.artist.samples(job.store, records, job.order.samples)
     first = next(samples)
-    moments = Moments(first)
-    _write_niftis(job, first, names, beats, folder, "_1" if several else "")
-    for number, cines in enumerate(samples, start=2):
+    _write_niftis(job, first, names, beats, folder, "")
+    for cines in samples:
         moments.add(cines)
-        _write_niftis(job, cines, names, beats, folder, f"_{number}")
-    if not several:
+        _write_niftis(job, cines, names, beats, folder, f"_{moments.count}")
+    if not moments.count:
         return first
     spread = {view: moments.spread(view) for view in VIEWS}
     _write_niftis(job, {view: moments.mean(view) for view in VIEWS}, names, beats, folder, "_mean")
@@ -213,7 +212,7 @@ def _write_niftis(
         return
     for view, made in cines.items():
         for name, cine, beat_ms in zip(names, made, beats):
-            about = job.source | {"view": view, "content": suffix.strip("_") or "1"}
+            about = job.source | {"view": view, "content": suffix.strip("_") or "chosen temperature"}
             data = nifti(cine, job.store.grid.spacing_mm, beat_ms, about)
             (folder / f"{name}_{view}{suffix}.nii.gz").write_bytes(data)
 

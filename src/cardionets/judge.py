@@ -1,6 +1,7 @@
 """Whose heart is it? Drawn cines of a cohort against the real ones of the same people, and against cheaper guesses.
 
-Arms: ``generated`` (one sample), ``generated_mean`` (of several), ``latent_flow`` (one sample of the older approach),
+Arms: ``generated`` (one cine at the temperature chosen on validation people), ``posterior_sample`` (one at temperature
+1), ``generated_mean`` (of several of these), ``latent_flow`` and ``latent_flow_sample`` (the older approach, likewise),
 ``shuffled`` (from another person's ECG), ``ridge`` (linear from the ECG to the tokens), ``neighbour`` (cine of the
 training person with the nearest ECG embedding), ``training_mean``, ``reconstruction`` (the tokenizer's ceiling) and
 ``real``; for measurements also ``direct``, the
@@ -49,21 +50,14 @@ from cardionets.models.segment import MEASURED
 from cardionets.store import Store
 
 ARMS = (
-    "generated",
-    "generated_mean",
-    "latent_flow",
-    "shuffled",
-    "ridge",
-    "neighbour",
-    "training_mean",
-    "reconstruction",
-    "real",
+    *("generated", "posterior_sample", "generated_mean", "latent_flow", "latent_flow_sample"),
+    *("shuffled", "ridge", "neighbour", "training_mean", "reconstruction", "real"),
 )
 ON_REAL = "_on_real"  # added to metrics whose truth is what the same network measures on the real cine
-MEASURED_ARMS = ("generated", "generated_mean", "latent_flow", "shuffled", "ridge", "reconstruction", "real")
-FEATURE_ARMS = ("generated", "generated_mean", "latent_flow", "shuffled", "ridge", "neighbour", "reconstruction")
-RIVALS = ("shuffled", "neighbour", "training_mean", "latent_flow", "ridge")  # of the generator, weakest first
-GAINS = tuple((arm, rival) for arm in ("generated", "generated_mean") for rival in RIVALS)
+MEASURED_ARMS = tuple(arm for arm in ARMS if arm not in ("neighbour", "training_mean", "latent_flow_sample"))
+FEATURE_ARMS = tuple(arm for arm in ARMS if arm not in ("training_mean", "real"))
+RIVALS = ("shuffled", "neighbour", "training_mean", "latent_flow", "latent_flow_sample", "ridge")
+GAINS = tuple((arm, rival) for arm in ("generated", "posterior_sample", "generated_mean") for rival in RIVALS)
 SIDE_BY_SIDE = {
     ("cine_sax", "cine_4ch"): ("ssim", "psnr", "motion", "roughness", "closing", "doubt_r", "error_over_doubt"),
     ("cine",): ("top_1", "top_5", "median_rank", "feature_distance", "frechet", "nearest_training"),
@@ -153,7 +147,9 @@ class Bench:
         made: dict[str, Callable[[], Cines | None]] = {
             "generated": lambda: self.drawn_cines(""),
             "generated_mean": lambda: self.drawn_cines("_mean") if self.drawn.samples > 1 else None,
-            "latent_flow": self._flow,
+            "posterior_sample": lambda: self.drawn_cines("_sample") if self.drawn.samples > 1 else None,
+            "latent_flow": lambda: self._flow(self.artist.how.temperature),
+            "latent_flow_sample": lambda: self._flow(1.0) if self.drawn.samples > 1 else None,
             "shuffled": self._shuffled,
             "ridge": self._ridge,
             "neighbour": self._neighbour,
@@ -167,7 +163,7 @@ class Bench:
                 yield arm, cines
 
     def drawn_cines(self, kind: str) -> Cines:
-        """Drawn cines of the records; ``kind``: "" one sample, "_mean" or "_spread" of several."""
+        """Drawn cines of the records; ``kind``: "", "_sample", "_mean" or "_spread"."""
         rows = self.records["drawn_row"].to_numpy(np.int64)
         return {view: np.asarray(self.drawn.arrays[f"{view}{kind}"][rows]) for view in VIEWS}
 
@@ -183,15 +179,15 @@ class Bench:
         """Everybody gets the cine drawn from the ECG of somebody else."""
         return {view: cine[self.other] for view, cine in self.drawn_cines("").items()}
 
-    def _flow(self) -> Cines | None:
+    def _flow(self, temperature: float) -> Cines | None:
         """One sample of the older approach, from the same noise as the first of the generator."""
-        model, how, names = self.artist.generator, self.artist.how, list(self.records["record"])
+        model, names = self.artist.generator, list(self.records["record"])
         if model.flow is None:
             return None
 
         def draw(rows: NDArray[np.int64], tokens: Tensor) -> Tensor:
             noise, _ = starts(model, [names[row] for row in rows], self.artist.seed, 0)
-            return model.sample_flow(tokens, noise.to(tokens.device), how.temperature)
+            return model.sample_flow(tokens, noise.to(tokens.device), temperature)
 
         return self._decoded(draw)
 
@@ -268,15 +264,15 @@ def _direct(bench: Bench) -> pd.DataFrame | None:
 
 def side_by_side(found: pd.DataFrame) -> pd.DataFrame:
     """The headline metrics of :func:`judge`, a row each, arms in columns."""
-    arms = [arm for arm in (*ARMS, "direct") if arm in set(found["arm"])]
+    shown = [arm for arm in (*ARMS, "direct") if arm in set(found["arm"]) and arm not in ("real", "latent_flow_sample")]
     rows = []
     for endpoints, metrics in SIDE_BY_SIDE.items():
         for endpoint, metric in product(endpoints, metrics):
             part = found[(found["endpoint"] == endpoint) & (found["metric"] == metric) & found["estimate"].notna()]
             if len(part):
-                values = part.drop_duplicates("arm").set_index("arm")["estimate"].reindex(arms)
-                rows.append({"endpoint": endpoint, "metric": metric, **values, "n": int(part["n"].max())})
-    return pd.DataFrame(rows, columns=["endpoint", "metric", *arms, "n"])
+                values = part.drop_duplicates("arm").set_index("arm")["estimate"].reindex(shown)
+                rows.append({"what": f"{endpoint} {metric}", **values, "n": int(part["n"].max())})
+    return pd.DataFrame(rows, columns=["what", *shown, "n"])
 
 
 def verdicts(found: pd.DataFrame) -> list[str]:
@@ -285,7 +281,7 @@ def verdicts(found: pd.DataFrame) -> list[str]:
     A gain counts where its interval excludes 0. Empty where nothing could be judged.
     """
     sentences = []
-    for view, metric, arm in product(VIEWS, ("ssim", "psnr"), ("generated", "generated_mean")):
+    for view, metric, arm in product(VIEWS, ("ssim", "psnr"), ("generated", "posterior_sample", "generated_mean")):
         rows = found[(found["endpoint"] == f"cine_{view}") & (found["metric"] == metric)].set_index("arm")
         gains: dict[str, Any] = {r: rows.loc[f"{arm} - {r}"] for r in RIVALS if f"{arm} - {r}" in rows.index}
         sides = {"better than": 1, "no different from": 0, "worse than": -1}

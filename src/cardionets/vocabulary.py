@@ -38,8 +38,8 @@ def _words(text: str) -> list[str]:
 ARMS: Final = tuple(
     _words("""
     covariates beat_ridge beat_ridge_teacher rr_rule scratch mae aligned aligned_teacher
-    aligned_finetuned aligned_covariates cmr aligned_site generated generated_mean latent_flow
-    shuffled ridge neighbour training_mean reconstruction real direct
+    aligned_finetuned aligned_covariates cmr aligned_site generated posterior_sample generated_mean
+    latent_flow latent_flow_sample shuffled ridge neighbour training_mean reconstruction real direct
 """)
 )
 UPDATES: Final = ("intercept", "intercept_slope")

@@ -39,7 +39,9 @@ class SampleSettings(Settings):
     guidance: float = Field(
         default=1.0, ge=0, le=20
     )  # 1 = the model itself; above 1 it leans further towards the ECG; far above, pictures burn out
-    temperature: float = Field(default=1.0, gt=0, le=1)  # SD of the starting noise
+    temperature: float = Field(
+        default=1.0, gt=0, le=1
+    )  # SD of the starting noise: 1 = the model's own spread; low = its likeliest heart
 
 
 class MarSettings(Settings):

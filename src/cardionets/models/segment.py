@@ -109,8 +109,8 @@ def segment_loss(model: Segmenter, batch: Batch, draw: Draw) -> dict[str, Tensor
         cine = torch.where(drawn, made, real).float() / 127.5 - 1
         if model.training:
             cine, mask = jitter(cine, mask, model.settings, draw)
-        frames = draw.integers(0, mask.shape[1], model.settings.frames) if model.training else None
-        logits, target = model.views[view](cine, frames), (mask if frames is None else mask[:, frames]).long()
+        frames = draw.integers(0, mask.shape[1], model.settings.frames)
+        logits, target = model.views[view](cine, frames), mask[:, frames].long()
         parts[view] = F.cross_entropy(logits, target) + 0.5 * overlap_loss(logits, target)
     return {"loss": torch.stack(list(parts.values())).mean(), **parts}
 
