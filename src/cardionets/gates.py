@@ -24,8 +24,8 @@ FACTORS = (5, 50, 200, 1000, 2000, 1_000_000)
 TYPICAL_QRS_UV = 1000.0
 QRS_RANGE_UV = (260.0, 3200.0)
 CLIPPED_BEYOND_UV = 1000.0
-NOISE_LIMITS_UV = {"baseline_uv": 500.0, "mains_uv": 20.0, "noise_uv": 45.0}
-"""Scores beyond which a usable record carries a flag."""
+NOISE_FLAGS = {"q_baseline": ("baseline_uv", 500.0), "q_mains": ("mains_uv", 20.0), "q_noise": ("noise_uv", 45.0)}
+"""The flag that a usable record carries when a score of noise is beyond its limit."""
 HIGH_HZ = 40.0
 HIGH_SHARE = 0.25
 """Share of the power above ``HIGH_HZ`` that no heart beat has; sound recordings lie below 0.1."""
@@ -268,7 +268,7 @@ def noise_scores(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[str
 
 def noise_flags(scores: Mapping[str, float]) -> dict[str, bool]:
     """Flags of a usable record by its :func:`noise_scores`: ``q_baseline``, ``q_mains``, ``q_noise``."""
-    return {f"q_{name.removesuffix('_uv')}": scores[name] > limit for name, limit in NOISE_LIMITS_UV.items()}
+    return {flag: scores[name] > limit for flag, (name, limit) in NOISE_FLAGS.items()}
 
 
 def fingerprint(signal: NDArray[Any]) -> str:
