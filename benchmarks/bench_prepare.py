@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import baselines
 from benchmarks.conftest import Measure, sized
 from cardionets import beats, cohorts, ecg, gates, prepare
 from cardionets.cmr import place, to_grid
@@ -100,6 +101,20 @@ def test_signal(step: str, study: Study, measure: Measure) -> None:
         "fingerprint": (lambda r: gates.fingerprint(r.signal), records),
     }
     measure(each(*steps[step]), per=len(steps[step][1]), unit="record")
+
+
+@pytest.mark.parametrize("way", ["filter", "asymmetric_least_squares", "seasonal_decomposition"])
+def test_baseline(way: str, study: Study, measure: Measure) -> None:
+    """Removing the baseline of a record of 12 x 5000: our whole filter and what others use."""
+    cohort, paths = files(study, written(study, "mimic"))
+    records = [record for record in (read_ecg(path, cohort.ecg) for path in paths) if record.signal.shape[1] == 5000]
+    records = records[: sized(1, 8)]
+    steps: dict[str, Callable[[Any], Any]] = {
+        "filter": lambda r: ecg.harmonise(r.signal, r.rate, study.grid, study.protocol.ecg),
+        "asymmetric_least_squares": lambda r: baselines.asymmetric_least_squares(r.signal),
+        "seasonal_decomposition": lambda r: baselines.seasonal_decomposition(r.signal, r.rate),
+    }
+    measure(each(steps[way], records), per=len(records), unit="record", rounds=3)
 
 
 def test_whole_record(centre: tuple[Study, str], measure: Measure, tmp_path: Path) -> None:

@@ -6,11 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import baselines
+from cardionets import ecg
+from cardionets.config import Study
 from tests.conftest import ROOT
 
 
@@ -23,6 +29,41 @@ def test_every_benchmark_runs(family: str) -> None:
     call = [sys.executable, "-m", "pytest", file, *options]
     done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def drifting(samples: int = 5000) -> np.ndarray:
+    """Noise on a slow drift, (12, T)."""
+    rng, time = np.random.default_rng(0), np.arange(samples) / 500
+    return (300 * np.sin(0.5 * time + np.arange(12)[:, None]) + rng.normal(0, 20, (12, samples))).astype(np.float32)
+
+
+def test_baselines_of_others_remove_a_baseline() -> None:
+    signal = drifting(2000)
+    for flat in (baselines.asymmetric_least_squares(signal), baselines.seasonal_decomposition(signal, 500)):
+        inner = flat[:, 300:-300]
+        assert signal.std() > 150 and inner.std() < 40
+        assert np.abs(np.diff(inner - signal[:, 300:-300], 2, axis=1)).max() < 1  # what was taken away is smooth
+
+
+@pytest.mark.soak
+def test_the_filter_is_as_much_faster_as_promised() -> None:
+    study, signal = Study(ROOT), drifting()
+    ways: dict[str, Callable[[], object]] = {
+        "filter": lambda: ecg.harmonise(signal, 500, study.grid, study.protocol.ecg),
+        "least squares": lambda: baselines.asymmetric_least_squares(signal),
+        "seasonal": lambda: baselines.seasonal_decomposition(signal, 500),
+    }
+    seconds = {}
+    for name, way in ways.items():
+        way()
+        took = []
+        for _ in range(15):
+            start = time.process_time()
+            way()
+            took.append(time.process_time() - start)
+        seconds[name] = min(took)
+    assert 0.14 / seconds["filter"] > 50 and 0.037 / seconds["filter"] > 15, seconds
+    assert seconds["least squares"] / seconds["filter"] > 50 and seconds["seasonal"] / seconds["filter"] > 15, seconds
 
 
 def run_file(folder: Path, median: float) -> Path:

@@ -12,7 +12,7 @@ from cardionets.cohorts.check import check, render
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Study, StudyError
 from cardionets.ecg import LEADS, RecordError
-from cardionets.gates import NOISE_LIMITS_UV
+from cardionets.gates import NOISE_FLAGS
 from cardionets.simulate.cmr_files import write_nifti
 from cardionets.simulate.write import write_centre
 from cardionets.store import Store
@@ -122,9 +122,9 @@ def test_flow_adds_up_and_the_withdrawn_are_gone(ukb):
     assert flow["split"].sum() == flow[("kept", "")] == len(store.records)
     for flag in (name for name in store.records if name.startswith("q_")):
         assert flow[("flagged", flag)] == store.records[flag].sum()
-    for name, limit in NOISE_LIMITS_UV.items():
+    for flag, (name, limit) in NOISE_FLAGS.items():
         assert (store.records[name] >= 0).all()
-        assert ((store.records[name] > limit) == store.records[f"q_{name.removesuffix('_uv')}"]).all()
+        assert ((store.records[name] > limit) == store.records[flag]).all()
     groups = store.flow[["female", "male", "sex_unknown"]], store.flow.filter(regex="^age_")
     assert all((group.sum(axis=1) == store.flow["records"]).all() for group in groups)
 

@@ -76,9 +76,9 @@ READING: Final[dict[str, str]] = {
     "declaration_conflict": "the file states another rate than `ecg.rate` declares",
 }
 FLAGS: Final[dict[str, str]] = {
-    "q_baseline": f"baseline wander beyond {gates.NOISE_LIMITS_UV['baseline_uv']:g} uV",
-    "q_mains": f"mains above {gates.NOISE_LIMITS_UV['mains_uv']:g} uV",
-    "q_noise": f"muscle noise above {gates.NOISE_LIMITS_UV['noise_uv']:g} uV",
+    "q_baseline": f"baseline wander beyond {gates.NOISE_FLAGS['q_baseline'][1]:g} uV",
+    "q_mains": f"mains above {gates.NOISE_FLAGS['q_mains'][1]:g} uV",
+    "q_noise": f"muscle noise above {gates.NOISE_FLAGS['q_noise'][1]:g} uV",
     "q_identity": "the file contradicts the table in age or sex",
     "q_derived_limb_leads": "limb leads were derived",
     "q_calibration_cut": "a calibration pulse was cut",

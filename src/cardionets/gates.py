@@ -18,14 +18,14 @@ from scipy.ndimage import uniform_filter1d
 
 from cardionets.beats import median_beat, quantile, r_peaks, rr_features
 from cardionets.config import BEFORE_S, QualityGates
-from cardionets.ecg import LEADS, LIMB_FROM_I_II, EcgRecord, Floats, RecordError, mains_uv
+from cardionets.ecg import LEADS, LIMB_FROM_I_II, STORED8, EcgRecord, Floats, RecordError, mains_uv
 
 FACTORS = (5, 50, 200, 1000, 2000, 1_000_000)
 TYPICAL_QRS_UV = 1000.0
 QRS_RANGE_UV = (260.0, 3200.0)
 CLIPPED_BEYOND_UV = 1000.0
-NOISE_LIMITS_UV = {"baseline_uv": 500.0, "mains_uv": 20.0, "noise_uv": 45.0}
-"""Scores beyond which a usable record carries a flag."""
+NOISE_FLAGS = {"q_baseline": ("baseline_uv", 500.0), "q_mains": ("mains_uv", 20.0), "q_noise": ("noise_uv", 45.0)}
+"""The flag that a usable record carries when a score of noise is beyond its limit."""
 HIGH_HZ = 40.0
 HIGH_SHARE = 0.25
 """Share of the power above ``HIGH_HZ`` that no heart beat has; sound recordings lie below 0.1."""
@@ -33,6 +33,7 @@ MAINS_HZ = (50.0, 60.0)
 # Pairs of channels whose exchange the identities can prove: at least one is a limb lead.
 _SWAPS = [(a, b) for i, a in enumerate(LEADS) for b in LEADS[i + 1 :] if a in LEADS[:6]]
 _ROW = {lead: row for row, lead in enumerate(LEADS)}
+_INDEPENDENT = [_ROW[lead] for lead in STORED8]
 
 
 def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0) -> list[str]:
@@ -79,13 +80,14 @@ def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
 
 
 def high_share(signal: NDArray[Any], rate: float) -> float:
-    """Share of the power above 1 Hz that lies above ``HIGH_HZ``, mains left out: median over leads of (12, T).
+    """Share of the power above 1 Hz that lies above ``HIGH_HZ``, mains left out: median over the eight leads of (12, T)
+    that do not follow from others.
 
     Samples in a wrong order, of wrong byte order or of no ECG at all are rough; a heart beat is smooth.
     """
     usable = fft.prev_fast_len(signal.shape[1], real=True)
-    spectrum = fft.rfft(np.asarray(signal[:, :usable], np.float32))
-    power = np.square(spectrum.real) + np.square(spectrum.imag)  # (12, F)
+    spectrum = fft.rfft(np.asarray(signal[_INDEPENDENT, :usable], np.float32))
+    power = np.square(spectrum.real) + np.square(spectrum.imag)  # (8, F)
     above, high = _bins(usable, rate)
     total = power @ above
     return quantile((power @ high) / np.maximum(total, 1e-6), 0.5)
@@ -266,7 +268,7 @@ def noise_scores(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[str
 
 def noise_flags(scores: Mapping[str, float]) -> dict[str, bool]:
     """Flags of a usable record by its :func:`noise_scores`: ``q_baseline``, ``q_mains``, ``q_noise``."""
-    return {f"q_{name.removesuffix('_uv')}": scores[name] > limit for name, limit in NOISE_LIMITS_UV.items()}
+    return {flag: scores[name] > limit for flag, (name, limit) in NOISE_FLAGS.items()}
 
 
 def fingerprint(signal: NDArray[Any]) -> str:
