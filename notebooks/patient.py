@@ -14,7 +14,7 @@
 # **Question.** What do the study's models say of the heart behind one ECG, and may this ECG be used at all?
 #
 # **Inputs.** `file`, any supported ECG file; else `record`, a record of `store/<cohort>/` (empty: the first test
-# record). The weights of the study.
+# record). The weights of the study; at an external site its calibration, which `validate` left.
 #
 # **Outputs.** `page.html`, which works without network, and `page.pdf`, one A3 sheet with the ECG true to scale. They
 # name nobody. Research use only.
@@ -55,7 +55,7 @@ print("refused: " + ", ".join(found.reasons) if found.reasons else "passed every
 # Nothing is predicted for an ECG that a gate refused.
 
 # %%
-said = None if found.reasons else patient.answer(study, found)
+said = None if found.reasons else patient.answer(study, found, cohort)
 drawn = {} if said is None else patient.cines(study, found)
 why = None if said is None else drivers(study, found)
 text = render(study, found, said, drawn, why)

@@ -15,7 +15,8 @@
 #
 # **Inputs.** `predictions/<cohort>.parquet`, the records of `store/<cohort>/`, thresholds chosen at home.
 #
-# **Outputs.** `results/<cohort>/metrics.csv` and `people.csv`, figures and tables. Aggregates only.
+# **Outputs.** `results/<cohort>/metrics.csv`, `case_mix.csv` and `calibration.csv` (what fits a risk to this centre,
+# for patients who come after), figures and tables. Aggregates only.
 
 # %% tags=["parameters"]
 cohort = "ukb"
@@ -26,7 +27,7 @@ prevalences = [0.01, 0.05, 0.2, 0.5]
 # %%
 import pandas as pd
 
-from cardionets import figures, leakage, operating, phenotypes, tables
+from cardionets import at_site, figures, leakage, operating, phenotypes, tables
 from cardionets.evaluate import (
     added,
     metrics,
@@ -76,6 +77,7 @@ novelty = pd.read_parquet(book.study.path("predictions", f"{cohort}_novelty.parq
 trusted = trust.trust(predictions, records, widths, novelty, cohort=cohort, seed=book.study.protocol.seed)
 found = pd.concat([found, updated, trusted], ignore_index=True)
 book.results(found, "metrics")
+book.results(recalibration.maps(predictions, records, at_site.ARMS), at_site.FILE)
 about = people.characteristics(records, cohort, protocol.statistics.minimum_cell)
 book.results(about, "case_mix")
 n = records.loc[records["split"] == "test", "person"].nunique()

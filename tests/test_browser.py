@@ -89,27 +89,30 @@ def _answers(address: str, server: subprocess.Popen[bytes]) -> None:
     raise AssertionError("JupyterLab did not start")
 
 
-OPEN = "window.jupyterapp.shell.currentWidget?.context?.path === 'notebooks/{name}.ipynb'"
-IDLE = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
-DONE = """[...window.jupyterapp.shell.currentWidget.content.model.cells].every(
-    cell => cell.type !== 'code' || cell.executionCount !== null || cell.outputs.length)"""
+OPEN = "window.jupyterapp?.shell?.currentWidget?.context?.path === 'notebooks/{name}.ipynb'"
+IDLE = "window.jupyterapp.shell.currentWidget.sessionContext?.session?.kernel?.status === 'idle'"
+ENDED = """() => {
+    const code = [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type === 'code');
+    const faults = code.flatMap(cell => cell.outputs.toJSON()).filter(output => output.output_type === 'error');
+    if (faults.length) return faults[0].ename + ': ' + faults[0].evalue;
+    return code.every(cell => cell.executionCount !== null) ? 'done' : '';
+}"""
 SAVED = "!window.jupyterapp.shell.currentWidget.context.model.dirty"
 
 
 def run_all(lab: str, browser: Browser, name: str, picture: Path) -> None:
     """Open a notebook, run all cells, wait until they are done, save it and take a picture."""
-    tab = browser.new_page(viewport={"width": 1280, "height": 1600})
-    tab.set_default_timeout(1000 * PATIENCE_S)
-    tab.goto(f"{lab}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={TOKEN}")
-    for ready in (OPEN.format(name=name), IDLE):
-        tab.wait_for_function(ready)
-    tab.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
-    for ready in (DONE, IDLE):
-        tab.wait_for_function(ready)
-    tab.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save'); }")
-    tab.wait_for_function(SAVED)
-    tab.screenshot(path=picture)
-    tab.close()
+    with closing(browser.new_page(viewport={"width": 1280, "height": 1600})) as tab:
+        tab.set_default_timeout(1000 * PATIENCE_S)
+        tab.goto(f"{lab}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={TOKEN}")
+        for ready in (OPEN.format(name=name), IDLE):
+            tab.wait_for_function(ready)
+        tab.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+        assert tab.wait_for_function(ENDED).json_value() == "done", name
+        tab.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save'); }")
+        tab.wait_for_function(SAVED)
+        tab.screenshot(path=picture)
+        tab.evaluate("() => window.jupyterapp.commands.execute('kernelmenu:shutdown')")
 
 
 def _texts(notebook: Any) -> str:

@@ -14,9 +14,11 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 
 from cardionets import (
     arms,
+    at_site,
     figures,
     norms,
     operating,
@@ -32,6 +34,7 @@ from cardionets import (
 from cardionets.__main__ import main
 from cardionets.config import CohortEcg, Study, StudyError
 from cardionets.ecg import LEADS
+from cardionets.evaluate import recalibration
 from cardionets.features import COVARIATES
 from cardionets.simulate import ecg, heart
 from cardionets.simulate.centres import CENTRES
@@ -349,6 +352,41 @@ def test_gates_say_what_was_not_looked_at(study: Study, reasons: list[str], resu
 def test_impossible_person_is_refused_with_every_fault() -> None:
     with pytest.raises(StudyError, match=r"(?s)height_cm.*weight_kg.*sex"):
         patient.Person(age=60, sex="X", height_cm=1.7, weight_kg=0.5)
+
+
+def test_a_site_has_its_own_probabilities_and_the_same_decisions(
+    study: Study, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study.root)
+    found = patient.of_file(study, file, DECLARED)
+    home = {risk.disease: risk for risk in patient.answer(study, found).risks}
+    name = next(d for d, risk in home.items() if np.isfinite(risk.threshold))
+    folder = study.path("results", "qph")
+    folder.mkdir(parents=True)
+    rows = [
+        ("aligned", name, "intercept_slope", -1.0, 0.5, 812, 81),
+        ("aligned_covariates", name, "intercept", 9, 1, 9, 1),
+    ]
+    pd.DataFrame(rows, columns=list(recalibration.MAP_COLUMNS)).to_csv(folder / "calibration.csv", index=False)
+    here = {risk.disease: risk for risk in patient.answer(study, found, "qph").risks}
+    assert here[name].value == pytest.approx(expit(-1 + 0.5 * logit(home[name].value)))
+    assert (here[name].released, here[name].people) == (home[name].value, 812)
+    assert here[name].prevalence == pytest.approx(81 / 812)
+    assert (here[name].value >= here[name].threshold) == (home[name].value >= home[name].threshold)
+    others = home.keys() - {name}
+    assert others and all(np.isnan(here[d].released) and here[d].value == home[d].value for d in others)
+    assert command(file, tmp_path / "page.html", "--cohort", "qph", "--pdf", str(tmp_path / "page.pdf")) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert f"1 of {len(home)} of them in this centre" in text and "812 here" in text and "at development" in text
+    assert at_site.load(study, "ukb", "aligned") == {}  # at home there is nothing to mend
+
+
+def test_first_page_says_that_the_cines_follow(study: Study) -> None:
+    found = patient.of_record(study, "ukb")
+    said = patient.answer(study, found)
+    early, late = (patient_page.render(study, found, said, drawn) for drawn in (None, {}))
+    assert "still being drawn" in early and "takes a trained generator" not in early
+    assert "takes a trained generator" in late and "still being drawn" not in late
 
 
 def test_place_in_the_range_is_uncertain_when_the_interval_crosses_a_limit() -> None:

@@ -74,6 +74,39 @@ def test_too_few_events_are_said_not_fitted() -> None:
     assert after["note"].str.startswith("not estimable: because too few").all()
 
 
+def test_later_patients_get_the_map_of_all_people_here() -> None:
+    predictions, records = shifted()
+    (row,) = recalibration.maps(predictions, records, ["aligned"]).itertuples(index=False)
+    assert (row.arm, row.endpoint, row.method, row.n) == ("aligned", "cad", "intercept_slope", 1500)
+    assert (row.intercept, row.slope) == (pytest.approx(-0.5, abs=0.15), pytest.approx(0.5, abs=0.08))
+    assert row.events == records.drop_duplicates("person")["cad"].sum()
+    again = records.assign(cad=records["cad"].where(~records["person"].duplicated(), ~records["cad"]))
+    pd.testing.assert_frame_equal(  # one person, one voice: further recordings change nothing
+        recalibration.maps(predictions, again, ["aligned"]), recalibration.maps(predictions, records, ["aligned"])
+    )
+    assert recalibration.maps(predictions, records, ["covariates"]).empty
+
+
+@pytest.mark.parametrize(
+    ("cases", "turned", "method"), [(9, False, None), (30, False, "intercept"), (80, True, "intercept")]
+)
+def test_few_people_or_a_turned_order_give_no_slope(cases: int, turned: bool, method: str | None) -> None:
+    rng = np.random.default_rng(0)
+    ill = np.arange(300) < cases
+    value = expit(rng.normal(size=300) + (-2 if turned else 2) * ill)
+    records = pd.DataFrame({"record": [f"r{i}" for i in range(300)], "person": [f"p{i}" for i in range(300)]})
+    records = records.assign(split="test", cad=pd.array(ill, dtype="boolean"))
+    predictions = records[["record", "person", "split"]].assign(
+        arm="aligned", fraction=1.0, endpoint="cad", value=value
+    )
+    found = recalibration.maps(predictions, records, ["aligned"])
+    assert list(found["method"]) == ([method] if method else [])
+    if method:
+        assert found["slope"].item() == 1
+        mended = expit(logit(value) + found["intercept"].item())
+        assert mended.mean() == pytest.approx(cases / 300, abs=1e-6)
+
+
 class Source:
     """Features of a site, without an encoder: the aligned features are given."""
 

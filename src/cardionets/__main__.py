@@ -199,6 +199,7 @@ def parser() -> argparse.ArgumentParser:
 
     patient = commands.add_parser("patient", help="one ECG file of any supported format into one page; research only")
     patient.add_argument("file", help="the recording; of WFDB the .hea")
+    patient.add_argument("--cohort", help="the site it comes from: its declarations (ecg:) and its own calibration")
     patient.add_argument("--unit", choices=("uV", "mV", "V"), help="where the file does not say")
     patient.add_argument("--rate", type=float, help="sampling rate in Hz, where the file does not say")
     patient.add_argument("--leads", metavar="I,II,...", help="stored order of the leads, where the file does not say")

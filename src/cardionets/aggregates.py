@@ -45,7 +45,7 @@ def tables(study: Study, cohort: str) -> dict[str, pd.DataFrame]:
     found["flow"] = shared_flow(store.flow, minimum)
     found["people"] = people_table(tested.drop_duplicates("person"), minimum)
     shown = set(found["metrics"].loc[found["metrics"]["note"] != HIDDEN, "endpoint"])
-    cube = _one_per_person(Cube.of(predictions, store.records, "test"))
+    cube = Cube.of(predictions, store.records, "test").first_records()
     found["risk_bins"] = _stack(_risk_bins(cube, shown, minimum), (*KEYS, *binned.RISK_COLUMNS))
     shown &= set(study.protocol.endpoints.headline_phenotypes)
     found["clouds"] = _stack(_clouds(cube, shown, minimum), (*KEYS, *binned.CLOUD_COLUMNS))
@@ -135,11 +135,6 @@ def _measures(people: pd.DataFrame, minimum: int) -> Iterator[tuple[str, str, in
         if len(known) >= 2 * minimum and not 0 < len(people) - len(known) < minimum:
             mean, sd = rounded(pd.Series([known.mean(), known.std()]), 3)
             yield name, "mean", len(known), mean, sd
-
-
-def _one_per_person(cube: Cube) -> Cube:
-    first = ~cube.records["person"].duplicated().to_numpy()
-    return Cube(cube.arms, cube.endpoints, cube.values[:, first], cube.records[first].reset_index(drop=True))
 
 
 def _risk_bins(cube: Cube, shown: set[str], minimum: int) -> Iterator[pd.DataFrame]:

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cardionets import phenotypes, weights
+from cardionets import at_site, phenotypes, weights
+from cardionets.at_site import Update
 from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.ecg_files import detect, read_ecg
@@ -117,13 +118,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Risk:
-    """Probability of one disease, the operating threshold (NaN = none) and how common it was at development."""
+    """Probability of one disease, the operating threshold (NaN = none) and how common it is among ``people``.
+
+    ``released`` is the probability before the site's recalibration; NaN where there is none, and ``value`` is as the
+    development centres have it.
+    """
 
     disease: str
     value: float
     threshold: float
     prevalence: float
     people: int
+    released: float = float("nan")
 
 
 @dataclass
@@ -248,10 +254,11 @@ def of_record(study: Study, cohort: str, record: str = "") -> Recording:
     )
 
 
-def answer(study: Study, recording: Recording) -> Answer:
+def answer(study: Study, recording: Recording, cohort: str = "") -> Answer:
     """Phenotypes and disease probabilities of a recording that passed the gates.
 
-    The arm reads covariates too when all four are known. Raises StudyError for missing or foreign weights.
+    The arm reads covariates too when all four are known. ``cohort``: the site whose calibration the probabilities
+    get, where its validation left one. Raises StudyError for missing or foreign weights.
     """
     person = recording.person
     arm, disease_arm = ("aligned_covariates",) * 2 if person.complete else ("aligned_teacher", "aligned")
@@ -261,7 +268,7 @@ def answer(study: Study, recording: Recording) -> Answer:
     norms = Norms.load(study, arm)
     estimates = [_estimate(norms, arm, name, value, person) for name, value in values.items()]
     behind = max((norms.half_width(arm, name)[1] for name in values), default=0)
-    chosen, notes = _risks(study, norms, disease_arm, risks)
+    chosen, notes = _risks(study, norms, disease_arm, risks, at_site.load(study, cohort, disease_arm))
     simulated = bool(card.data.get("simulated", False))
     return Answer(arm, disease_arm, estimates, chosen, behind, simulated, norms.notes + notes)
 
@@ -308,7 +315,9 @@ def _estimate(norms: Norms, arm: str, name: str, value: float, person: Person) -
     return Estimate(item, value, max(value - half, floor), value + half, norms.range(name, person.sex, person.age))
 
 
-def _risks(study: Study, norms: Norms, arm: str, risks: Mapping[str, float]) -> tuple[list[Risk], list[str]]:
+def _risks(
+    study: Study, norms: Norms, arm: str, risks: Mapping[str, float], updates: Mapping[str, Update]
+) -> tuple[list[Risk], list[str]]:
     from cardionets import operating
 
     try:
@@ -317,7 +326,16 @@ def _risks(study: Study, norms: Norms, arm: str, risks: Mapping[str, float]) -> 
         table = pd.DataFrame({"arm": [], "endpoint": [], "threshold": []})
         notes = ["Operating thresholds are not given: their table is not here."]
     own: dict[Any, float] = dict(table[table["arm"] == arm][["endpoint", "threshold"]].itertuples(index=False))
-    return [Risk(name, value, own.get(name, np.nan), *norms.share(name)) for name, value in risks.items()], notes
+    found = [Risk(name, value, own.get(name, np.nan), *norms.share(name)) for name, value in risks.items()]
+    return [_here(risk, updates.get(risk.disease)) for risk in found], notes
+
+
+def _here(risk: Risk, update: Update | None) -> Risk:
+    """The risk in the site's calibration. Its threshold moves along: the same people are above it."""
+    if update is None:
+        return risk
+    value, threshold = update.risk(risk.value), update.risk(risk.threshold)
+    return Risk(risk.disease, value, threshold, update.events / update.n, update.n, risk.value)
 
 
 def cines(study: Study, recording: Recording) -> dict[str, NDArray[np.uint8]]:

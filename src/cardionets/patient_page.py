@@ -44,11 +44,13 @@ def render(
     study: Study,
     recording: Recording,
     found: Answer | None,
-    drawn: Cines,
+    drawn: Cines | None,
     why: Drivers | None = None,
     top: str = "",
 ) -> str:
     """The page. ``found`` is None, and nothing is predicted, for a recording that was refused.
+
+    ``drawn`` is None while cines are still being made, and empty where there is no generator.
 
     ``top`` is what :func:`measured` said of the recording, where that is at hand.
     """
@@ -247,20 +249,22 @@ def ruler(estimates: Sequence[Estimate]) -> Figure:
 
 def _diseases(study: Study, found: Answer) -> str:
     specific = f"{study.protocol.statistics.specificity:.0%}"
-    lead = (
-        f"Probabilities of arm {found.disease_arm}, for people among whom each disease is as common as at development. "
-    )
-    lead += f"The threshold reaches a specificity of {specific} on validation people."
+    here = sum(np.isfinite(r.released) for r in found.risks)
+    lead = f"Probabilities of arm {found.disease_arm}"
+    lead += f", {here} of {len(found.risks)} of them in this centre's own calibration; the others" if here else ""
+    lead += " for people among whom each disease is as common as at development. "
+    lead += f"The threshold reaches a specificity of {specific} on validation people"
+    lead += "; it moves with the calibration, so that the same people are above it." if here else "."
     silent = [d for d in study.protocol.endpoints.diseases if d not in {r.disease for r in found.risks}]
     missing = ", ".join(diseases.BY_NAME[name].label for name in silent)
     left = f"Not predicted, for want of cases at development: {missing}." if missing else ""
-    table = page.table(*risk_rows(found.risks), 4)
+    table = page.table(*risk_rows(found.risks), 5)
     return page.section("Diseases", page.words(lead), table, page.words(left))
 
 
 def risk_rows(risks: Sequence[Risk]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and lines of the table of diseases."""
-    head = ("Disease", "Against the threshold", "Probability", "Threshold", "At development", "People")
+    head = ("Disease", "Against the threshold", "Among", "Probability", "Threshold", "As released", "How common")
     return head, [_risk(r) for r in risks]
 
 
@@ -270,13 +274,16 @@ def _percent(value: float) -> str:
 
 def _risk(r: Risk) -> tuple[str, ...]:
     side = "" if not np.isfinite(r.threshold) else "at or above" if r.value >= r.threshold else "below"
-    numbers = (_percent(r.value), _percent(r.threshold), _percent(r.prevalence), f"{r.people:,}")
-    return (diseases.BY_NAME[r.disease].label, side or "no threshold", *numbers)
+    among = f"{r.people:,} {'here' if np.isfinite(r.released) else 'at development'}"
+    numbers = map(_percent, (r.value, r.threshold, r.released, r.prevalence))
+    return (diseases.BY_NAME[r.disease].label, side or "no threshold", among, *numbers)
 
 
-def _cines(recording: Recording, found: Answer, drawn: Cines) -> str:
+def _cines(recording: Recording, found: Answer, drawn: Cines | None) -> str:
     if not drawn:
-        return page.section("Drawn cines", page.words("No cine is drawn here: that takes a trained generator."))
+        soon = "The cines are still being drawn. This page is then written again: reload it in a moment."
+        said = soon if drawn is None else "No cine is drawn here: that takes a trained generator."
+        return page.section("Drawn cines", page.words(said))
     names = {"sax": "short axis", "4ch": "four-chamber"}
     rate = recording.measured.get("rate_bpm", 60.0)
     gif = figures.animate(
@@ -296,7 +303,8 @@ def _reading(found: Answer) -> str:
         "A reference range is the 2.5 to 97.5 percentile of the MRI measurements of healthy training people of the "
         f"same sex and age; where that group has fewer than {SMALLEST}, of a wider group, which the table names.",
         "An estimate drawn to the middle is usual where the ECG says little: then the interval is wide.",
-        "A probability is that of a diagnosis as the development centres coded it, at their mix of people.",
+        "A probability is that of a diagnosis as the development centres coded it, at their mix of people; where it "
+        "says so, shifted and stretched to fit the people of this centre, whose number stands beside it.",
         *found.notes,
     ]
     return page.section("How to read this page", *map(page.words, lines))

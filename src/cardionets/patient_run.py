@@ -26,31 +26,38 @@ def run(args: Namespace, models: Executor, start: float) -> int:
         raise StudyError(f"patient: --pdf: {sheet.name} does not end in .pdf; give a name that does.")
     leads = tuple(name.strip() for name in args.leads.split(",")) if args.leads else None
     values = {"unit": args.unit, "rate": args.rate, "leads": leads}
-    declared = check(CohortEcg, {k: v for k, v in values.items() if v is not None}, "patient: --")
+    site = study.cohort(args.cohort).ecg.model_dump(exclude_unset=True) if args.cohort else {}
+    declared = check(CohortEcg, site | {k: v for k, v in values.items() if v is not None}, "patient: --")
     person = Person(args.age, args.sex, args.height, args.weight)
     recording = of_file(study, Path(args.file), declared, person)
     passed = ", ".join(f"{name} {value}" for name, value in measured_values(recording).items())
     print(f"refused: {', '.join(recording.reasons)}" if recording.reasons else f"passed every gate; {passed}")
-    for path in make(study, recording, target, models, sheet):
+    for path in make(study, recording, target, models, sheet, args.cohort or ""):
         print(f"{path} written after {time.monotonic() - start:.1f} s; research use only", flush=True)
     return int(bool(recording.reasons))
 
 
 def make(
-    study: Study, recording: Recording, target: Path, models: Executor, sheet: Path | None = None
+    study: Study,
+    recording: Recording,
+    target: Path,
+    models: Executor,
+    sheet: Path | None = None,
+    cohort: str = "",
 ) -> Iterator[Path]:
     """Write the page at once with the numbers, again with cines and what drove the numbers, then the PDF ``sheet``.
 
-    ``models`` runs the networks, so that the page is drawn while they load. Yields each file as it is written.
+    ``models`` runs the networks, so that the page is drawn while they load. ``cohort``: whose calibration counts.
+    Yields each file as it is written.
     """
     if recording.reasons:
         yield page.write(target, render(study, recording, None, {}))
         yield from _print(sheet, study, recording, None, {}, None)
         return
-    said, moving = models.submit(answer, study, recording), models.submit(cines, study, recording)
+    said, moving = models.submit(answer, study, recording, cohort), models.submit(cines, study, recording)
     driving = models.submit(drivers, study, recording)
     top, found = measured(study, recording), said.result()
-    yield page.write(target, render(study, recording, found, {}, None, top))
+    yield page.write(target, render(study, recording, found, None, None, top))
     drawn, why = moving.result(), driving.result()
     yield page.write(target, render(study, recording, found, drawn, why, top))
     yield from _print(sheet, study, recording, found, drawn, why)

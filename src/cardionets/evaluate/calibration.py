@@ -193,6 +193,17 @@ def ici(labels: Bools, risk: Floats) -> float:
 Recalibration = Literal["intercept", "intercept_slope", "isotonic"]
 
 
+def coefficients(labels: Bools, risk: Floats, method: Literal["intercept", "intercept_slope"]) -> tuple[float, float]:
+    """Intercept and slope on the log-odds of ``risk`` (n,) that fit ``labels`` (n,); a shift alone has the slope 1."""
+    require_classes(labels)
+    lp, ones = log_odds(risk), np.ones(len(labels))
+    if method == "intercept":
+        shift, _ = logistic(labels, ones[:, None], lp)
+        return float(shift[0]), 1.0
+    beta, _ = logistic(labels, np.column_stack([ones, lp]), np.zeros(len(lp)))
+    return float(beta[0]), float(beta[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Recalibrator:
     """A map from risk to risk, fitted on one centre's own people and applied to others of it."""
@@ -202,18 +213,14 @@ class Recalibrator:
     @classmethod
     def fit(cls, labels: Bools, risk: Floats, method: Recalibration) -> Recalibrator:
         """Fit on boolean labels (n,) and risks (n,). Never evaluate on the same people."""
-        require_classes(labels)
-        lp, ones = log_odds(risk), np.ones(len(labels))
-        if method == "isotonic":
-            from sklearn.isotonic import IsotonicRegression
+        if method != "isotonic":
+            line = coefficients(labels, risk, method)
+            return cls(lambda wanted: np.asarray(expit(line[0] + line[1] * log_odds(wanted))))
+        from sklearn.isotonic import IsotonicRegression
 
-            fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(risk, labels.astype(float))
-            return cls(lambda wanted: np.asarray(fitted.predict(wanted)))
-        if method == "intercept":
-            shift, _ = logistic(labels, ones[:, None], lp)
-            return cls(lambda wanted: np.asarray(expit(log_odds(wanted) + shift[0])))
-        beta, _ = logistic(labels, np.column_stack([ones, lp]), np.zeros(len(lp)))
-        return cls(lambda wanted: np.asarray(expit(beta[0] + beta[1] * log_odds(wanted))))
+        require_classes(labels)
+        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(risk, labels.astype(float))
+        return cls(lambda wanted: np.asarray(fitted.predict(wanted)))
 
 
 def recalibrated(

@@ -92,6 +92,11 @@ class Cube:
             raise StudyError(f"predictions: no test row of arm {arm!r}; predict this cohort again.")
         return cube
 
+    def first_records(self) -> Cube:
+        """The first record of each person only."""
+        first = ~self.records["person"].duplicated().to_numpy()
+        return Cube(self.arms, self.endpoints, self.values[:, first], self.records[first].reset_index(drop=True))
+
     @property
     def persons(self) -> NDArray[Any]:
         """Person of each record (n,)."""

@@ -1,11 +1,13 @@
 """Recalibration at a centre: what a shift, or a shift and a slope, of its own would mend. Before and after stay apart.
 
 Every person's risk is updated by a map fitted on other people of the centre (cross-fitting over persons), so nobody is
-judged on a map that has seen them. Updated arms are named ``<arm>+intercept`` and ``<arm>+intercept_slope``.
+judged on a map that has seen them. Updated arms are named ``<arm>+intercept`` and ``<arm>+intercept_slope``. People
+who come to the centre later get :func:`maps`, fitted on everybody.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, get_args
 
@@ -22,6 +24,8 @@ from cardionets.evaluate.rows import Rows
 METHODS: Final[tuple[calibration.Recalibration, ...]] = get_args(calibration.Recalibration)[:2]
 FOLDS: Final = 5
 MIN_EVENTS: Final = 10  # cases, and controls, below which a slope is noise
+MIN_SLOPE: Final = 50  # people of either kind from whom a slope for later patients is taken; fewer give a shift
+MAP_COLUMNS: Final = ("arm", "endpoint", "method", "intercept", "slope", "n", "events")
 
 
 def evaluate(predictions: pd.DataFrame, records: pd.DataFrame, study: Study, cohort: str) -> pd.DataFrame:
@@ -66,3 +70,34 @@ def update(sample: Sample, risk: Floats, method: calibration.Recalibration, seed
     if np.ptp(risk) == 0 and method == "intercept_slope":
         raise NotEstimableError("the predictions are constant")
     return calibration.recalibrated(sample.labels, risk, method, sample.persons, FOLDS, seed)
+
+
+def maps(predictions: pd.DataFrame, records: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """What turns a released risk into one of this centre, for people who come after: :data:`MAP_COLUMNS`.
+
+    Fitted on the first record of every test person, so it is not to be judged on them (see :func:`evaluate`). A shift
+    and a slope with :data:`MIN_SLOPE` cases and controls, unless the slope would turn the order of people round; a
+    shift with :data:`MIN_EVENTS`; no row with fewer.
+    """
+    chosen = predictions[predictions["arm"].isin(arms) & (predictions["fraction"] == 1)]
+    cube, rows = Cube.of(chosen, records, "test").first_records(), []
+    for number, (arm, _) in enumerate(cube.arms):
+        for endpoint in cube.diseases():
+            _, sample = Sample.of(cube, endpoint, [number])
+            try:
+                rows.append((arm, endpoint, *_map(sample), len(sample.labels), int(sample.labels.sum())))
+            except NotEstimableError:
+                continue
+    return pd.DataFrame(rows, columns=list(MAP_COLUMNS))
+
+
+def _map(sample: Sample) -> tuple[str, float, float]:
+    """Method, intercept and slope. Raises NotEstimableError with fewer than `MIN_EVENTS` cases or controls."""
+    fewer = min(sample.labels.sum(), (~sample.labels).sum())
+    if len(sample.risks) == 0 or fewer < MIN_EVENTS:
+        raise NotEstimableError("too few people or events to recalibrate")
+    if fewer >= MIN_SLOPE and np.ptp(sample.risks[0]) > 0:
+        shift, slope = calibration.coefficients(sample.labels, sample.risks[0], "intercept_slope")
+        if slope > 0:
+            return "intercept_slope", shift, slope
+    return "intercept", *calibration.coefficients(sample.labels, sample.risks[0], "intercept")

@@ -1,0 +1,47 @@
+"""A released risk as one of a site: the map that the site's validation left, applied to people who come after.
+
+``results/<cohort>/calibration.csv`` holds two numbers and two counts per arm and disease and stays at the site.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+from scipy.special import expit, logit
+
+from cardionets.config import Study
+
+FILE: Final = "calibration"
+ARMS: Final = ("aligned", "aligned_covariates")
+"""The arms whose risks a patient page shows."""
+EDGE: Final = 1e-6
+
+
+@dataclass(frozen=True)
+class Update:
+    """Log-odds of a risk here = ``intercept`` + ``slope`` x log-odds as released; from ``n`` people, ``events`` ill."""
+
+    intercept: float
+    slope: float
+    n: int
+    events: int
+
+    def risk(self, released: float) -> float:
+        """The site's probability, or threshold, for a released one; NaN stays NaN."""
+        inside = min(max(released, EDGE), 1 - EDGE) if released == released else released
+        return float(expit(self.intercept + self.slope * logit(inside)))
+
+
+def load(study: Study, cohort: str, arm: str) -> dict[str, Update]:
+    """Disease -> update of one arm at a cohort; empty where it was not validated, and at home.
+
+    A development cohort needs none: its own people chose the thresholds and are the prevalence.
+    """
+    path = study.path("results", cohort, f"{FILE}.csv")
+    if not cohort or study.cohort(cohort).role == "development" or not path.is_file():
+        return {}
+    table = pd.read_csv(path)
+    rows = table.loc[table["arm"] == arm, ["endpoint", "intercept", "slope", "n", "events"]]
+    return {str(name): Update(a, b, int(n), int(e)) for name, a, b, n, e in rows.itertuples(index=False, name=None)}
