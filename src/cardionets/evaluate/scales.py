@@ -28,6 +28,7 @@ FISHER: Final = Scale("fisher z", np.arctanh, np.tanh)
 LOG_REST: Final = Scale("log(1 - x)", lambda x: np.log1p(-x), lambda z: -np.expm1(z))
 SCALES: Final[dict[str, Scale]] = {
     "auc": LOGIT,
+    "macro_auc": LOGIT,
     "auprc": LOGIT,
     "sensitivity": LOGIT,
     "specificity": LOGIT,
