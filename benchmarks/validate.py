@@ -12,7 +12,7 @@ import pandas as pd
 
 from cardionets import operating
 from cardionets.config import Study
-from cardionets.evaluate import metrics, multiplicity, subgroups, updating, utility
+from cardionets.evaluate import metrics, multiplicity, recalibration, subgroups, utility
 from cardionets.evaluate.cube import Cube
 from cardionets.store import Store
 
@@ -44,6 +44,6 @@ samples = study.protocol.statistics.bootstrap
 print(f"{cohort}: {len(records):,} recordings, {len(predictions):,} predictions, {samples:,} bootstrap samples")
 seconds("size of the sample", lambda: multiplicity.adequacy(records, study.protocol))
 seconds("metrics, intervals, paired tests", evaluate)
-seconds("recalibration", lambda: updating.before_and_after(one, study.protocol, cohort))
+seconds("recalibration", lambda: recalibration.before_and_after(one, study.protocol, cohort))
 seconds("decision curves", lambda: utility.decision_curves(one, [ARM], study.protocol))
 seconds("subgroups", lambda: subgroups.evaluate(predictions, records, study.protocol, ARM, cohort))

@@ -16,7 +16,8 @@
 # **Inputs.** `store/` of both development cohorts at natural prevalence; penalties and thresholds are chosen on
 # validation people.
 #
-# **Outputs.** `weights/screening/`: one head per arm and disease; `weights/*.csv`: thresholds, conformal widths,
+# **Outputs.** `weights/screening/`: one head per arm and disease; `weights/subtypes/`: dilated, hypertrophic or
+# restrictive, given cardiomyopathy; `weights/*.csv`: thresholds, conformal widths,
 # reference ranges, prevalence; `weights/novelty/`: which ECGs are familiar.
 
 # %% tags=["parameters"]

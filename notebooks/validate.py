@@ -37,7 +37,6 @@ from cardionets.evaluate import (
     recalibration,
     subgroups,
     trust,
-    updating,
     utility,
 )
 from cardionets.evaluate.cube import Cube
@@ -169,7 +168,7 @@ book.table(crossed, "cross_tabulation", f"Decisions of {screening_arm} against t
 
 # %%
 screened = Cube.of_arm(predictions, records, screening_arm)
-updates = updating.before_and_after(screened, protocol, cohort)
+updates = recalibration.before_and_after(screened, protocol, cohort)
 kept = [c for c in ["endpoint", "recalibration", *columns[2:]] if c in updates]
 book.table(updates[kept], "recalibration", f"Calibration of {screening_arm}, as received and updated", rows=30)
 if screened.diseases():

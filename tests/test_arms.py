@@ -11,8 +11,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from cardionets import arms, diseases, export, phenotypes, predict, represent, weights
+from cardionets import arms, diseases, export, operating, phenotypes, predict, represent, weights
 from cardionets.config import Study, StudyError
+from cardionets.evaluate.metrics import evaluate
 from cardionets.features import Features, People
 from cardionets.models import waves
 from cardionets.models.heads import Basis, HeadSettings, fit_logistic, fit_ridge
@@ -162,16 +163,51 @@ def test_label_fractions_are_nested(study: Study) -> None:
 
 
 def test_no_label_of_test_people_reaches_any_weight(study: Study) -> None:
-    before = [weights.read_card(study.path("weights", name)).sha256 for name in ("phenotypes", "screening")]
+    heads = ("phenotypes", "screening", "subtypes")
+    before = [weights.read_card(study.path("weights", name)).sha256 for name in heads]
+    chosen = operating.choose(study)
     records = study.path("store", "ukb", "records.parquet")
     kept = records.read_bytes()
-    _edit(study, "ukb", dict.fromkeys(phenotypes.NAMES, 7.0) | dict.fromkeys(diseases.NAMES, True), "test")
+    _edit(
+        study,
+        "ukb",
+        dict.fromkeys(phenotypes.NAMES, 7.0) | dict.fromkeys(diseases.NAMES, True) | {"subtype": "rcm"},
+        "test",
+    )
     torch.set_num_threads(1)
     arms.fit_phenotypes(study)
     arms.fit_screening(study)
-    after = [weights.read_card(study.path("weights", name)).sha256 for name in ("phenotypes", "screening")]
+    after = [weights.read_card(study.path("weights", name)).sha256 for name in heads]
+    again = operating.choose(study)
     records.write_bytes(kept)
     assert before == after
+    pd.testing.assert_frame_equal(chosen, again)
+
+
+def test_subtypes_are_told_apart_among_cardiomyopathies_by_linear_arms(study: Study) -> None:
+    fitted = arms.load_arms(study, "subtypes")
+    assert fitted.endpoints == ("dcm", "hcm", "rcm")
+    assert {name for name, _ in fitted.models} == {"covariates", "beat_ridge", "mae", "aligned", "aligned_covariates"}
+    told = predictions(study, "qph").query("endpoint in ['dcm', 'hcm', 'rcm']")
+    assert told["value"].between(0, 1).all()
+    assert set(told["arm"]) == {name for name, _ in fitted.models}
+    records = pd.read_parquet(study.path("store", "qph", "records.parquet"))
+    found = evaluate(told, records, study, cohort="qph")
+    assert set(found.loc[found["metric"] == "macro_auc", "arm"]) == set(told["arm"])
+
+
+def test_a_study_in_which_no_subtype_is_known_says_so(study: Study) -> None:
+    paths = [study.path("store", cohort, "records.parquet") for cohort in ("ukb", "mimic")]
+    kept = [path.read_bytes() for path in paths]
+    for cohort in ("ukb", "mimic"):
+        _edit(study, cohort, {"subtype": pd.NA})
+    arms.fit_subtypes(study)
+    fitted = arms.load_arms(study, "subtypes")
+    for path, content in zip(paths, kept):
+        path.write_bytes(content)
+    arms.fit_subtypes(study)
+    assert not fitted.models
+    assert arms.load_arms(study, "subtypes").models
 
 
 def test_embeddings_are_kept_until_the_weights_change(study: Study) -> None:

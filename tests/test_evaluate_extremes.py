@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cardionets import phenotypes
-from cardionets.evaluate import added, multiplicity, panels, people, pooling, subgroups, updating, utility
+from cardionets.evaluate import added, multiplicity, panels, people, pooling, recalibration, subgroups, utility
 from cardionets.evaluate.cube import Cube
 from cardionets.evaluate.metrics import evaluate
 from tests.test_evaluate_metrics import example, study
@@ -69,7 +69,7 @@ def test_a_number_or_a_reason_and_never_a_crash(spoil: Callable[[pd.DataFrame, p
     table = evaluate(predictions, records, study(100), reference="covariates")
     _checked(table)
     cube = Cube.of_arm(predictions, records, "aligned")
-    _checked(updating.before_and_after(cube, protocol, "ukb"))
+    _checked(recalibration.before_and_after(cube, protocol, "ukb"))
     _checked(subgroups.evaluate(predictions, records, protocol, "aligned", "ukb"))
     _checked(pooling.pool_metrics(pd.concat([table, table.assign(cohort="b")])))
     curves = utility.decision_curves(Cube.of(predictions, records, "test"), ["aligned"], protocol)

@@ -58,10 +58,10 @@ def test_before_and_after_are_arms_of_their_own() -> None:
 def test_nobodys_outcome_moves_their_own_risk() -> None:
     predictions, records = shifted(400)
     sample = Sample(records["cad"].to_numpy(bool), predictions["value"].to_numpy()[None], records["person"].to_numpy())
-    one = recalibration.update(sample, sample.risks[0], "intercept_slope", 0)
+    one = recalibration.updated(sample, "intercept_slope", 0)
     labels = sample.labels.copy()
     labels[:2] = ~labels[:2]  # both records of the first person
-    other = recalibration.update(replace(sample, labels=labels), sample.risks[0], "intercept_slope", 0)
+    other = recalibration.updated(replace(sample, labels=labels), "intercept_slope", 0)
     np.testing.assert_array_equal(one[:2], other[:2])
     assert (one[2:] != other[2:]).any()
 

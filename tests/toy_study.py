@@ -107,5 +107,6 @@ def _records(study: Study, name: str, latent: np.ndarray, rng: np.random.Generat
         columns[phenotype] = np.where(rng.random(n) < 0.05, np.nan, value) if measured else np.full(n, np.nan)
     for disease in diseases.NAMES:
         columns[disease] = pd.array(latent + rng.normal(size=n) > 0.8, dtype="boolean")
-    columns["subtype"] = pd.array([None] * n, dtype="string")
+    kinds = np.array(list(diseases.SUBTYPES))[(np.arange(n) // 3) % 3]
+    columns["subtype"] = pd.array(np.where(columns["cardiomyopathy"], kinds, None), dtype="string")  # type: ignore[call-overload]
     return pd.DataFrame(columns)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from cardionets import phenotypes, train, weights
+from cardionets import diseases, phenotypes, train, weights
 from cardionets.config import Settings, Study
 from cardionets.device import pick_device
 from cardionets.embed import config_of, ecg_settings, embed_ecgs, load_align
@@ -47,6 +47,8 @@ class Arm:
     endpoints: tuple[str, ...] | None = None
 
 
+Heads = Literal["phenotypes", "screening", "subtypes"]
+SCORES: Final = ("arm", "fraction", "endpoint", "value", "penalty")
 ONLY_PHENOTYPES: Final[tuple[Task, ...]] = ("phenotypes",)
 ARMS: Final[dict[str, Arm]] = {
     "covariates": Arm(("covariates",), "age, sex, height and weight alone"),
@@ -90,36 +92,49 @@ def fit_phenotypes(study: Study, force: bool = False, only: Sequence[str] = tupl
     Writes ``weights/phenotypes`` and returns mean validation R2 per arm and fraction.
     """
     people = People(study, [study.protocol.study.paired], "phenotypes", phenotypes.NAMES)
-    return _fit_all(study, people, study.protocol.endpoints.label_fractions, force, only)
+    return _fit_all(study, "phenotypes", people, study.protocol.endpoints.label_fractions, force, only)
 
 
 def fit_screening(study: Study, force: bool = False) -> pd.DataFrame:
-    """Fit the disease arms on both development cohorts at natural prevalence; returns validation log loss and AUC.
+    """Fit the disease arms on both development cohorts at natural prevalence; returns their validation skill.
 
-    Writes ``weights/screening``.
+    Writes ``weights/screening``, and ``weights/subtypes`` by :func:`fit_subtypes`.
     """
     cohorts = list(dict.fromkeys((study.protocol.study.paired, study.protocol.study.screening)))
     people = People(study, cohorts, "diseases", study.protocol.endpoints.diseases)
-    return _fit_all(study, people, (1.0,), force, tuple(ARMS))
+    found = _fit_all(study, "screening", people, (1.0,), force, tuple(ARMS))
+    fit_subtypes(study)
+    return found
+
+
+def fit_subtypes(study: Study) -> pd.DataFrame:
+    """Fit each subtype of cardiomyopathy against the other two, among development people with a known one.
+
+    They are few, so that linear heads on frozen features alone are fitted. Writes ``weights/subtypes``.
+    """
+    cohorts = list(dict.fromkeys((study.protocol.study.paired, study.protocol.study.screening)))
+    people = People(study, cohorts, "diseases", tuple(diseases.SUBTYPES))
+    linear = [name for name, arm in ARMS.items() if arm.features and arm.endpoints is None]
+    return _fit_all(study, "subtypes", people, (1.0,), False, linear)
 
 
 def _fit_all(
-    study: Study, people: People, fractions: Sequence[float], force: bool, only: Sequence[str]
+    study: Study, name: Heads, people: People, fractions: Sequence[float], force: bool, only: Sequence[str]
 ) -> pd.DataFrame:
     settings = study.block("heads", ArmSettings)
     fitted = Fitted(people.task, people.endpoints)
     bases: dict[tuple[str, ...], Basis] = {}
     for fraction in sorted(fractions):
         labelled = people.labelled(fraction)
-        for name, arm in ARMS.items():
-            if people.task not in arm.tasks or name not in only:
+        for arm_name, arm in ARMS.items():
+            if people.task not in arm.tasks or arm_name not in only:
                 continue
             if arm.features:
-                _fit_head(fitted, people, name, fraction, labelled, settings.heads, bases)
+                _fit_head(fitted, people, arm_name, fraction, labelled, settings.heads, bases)
             else:
-                _fit_network(fitted, people, name, fraction, labelled, settings, force)
-        print(f"{people.task}: arms fitted with {fraction:.0%} of the labels ({labelled.sum():,} people)", flush=True)
-    _save(study, fitted, people, settings)
+                _fit_network(fitted, people, arm_name, fraction, labelled, settings, force)
+        print(f"{name}: arms fitted with {fraction:.0%} of the labels ({labelled.sum():,} people)", flush=True)
+    _save(study, name, fitted, people, settings)
     for note in dict.fromkeys(fitted.notes):
         print(note, flush=True)
     return summary(fitted)
@@ -272,12 +287,11 @@ def _skill(predicted: Doubles, y: Doubles, task: Task) -> float:
 
 def summary(fitted: Fitted) -> pd.DataFrame:
     """Mean validation score per arm (rows) and fraction (columns)."""
-    scores = pd.DataFrame(fitted.scores)
+    scores = pd.DataFrame(fitted.scores, columns=list(SCORES))
     return scores.pivot_table(index="arm", columns="fraction", values="value", sort=False)
 
 
-def _save(study: Study, fitted: Fitted, people: People, settings: ArmSettings) -> None:
-    name = "phenotypes" if fitted.task == "phenotypes" else "screening"
+def _save(study: Study, name: Heads, fitted: Fitted, people: People, settings: ArmSettings) -> None:
     tensors = {
         f"{arm}@{fraction:g}/{key}": value
         for (arm, fraction), model in fitted.models.items()
@@ -290,17 +304,18 @@ def _save(study: Study, fitted: Fitted, people: People, settings: ArmSettings) -
         "encoder": config_of(ecg_settings(study))["encoder"],
         "align": study.block("align", AlignSettings).model_dump(mode="json"),
     }
-    means = pd.DataFrame(fitted.scores).groupby(["arm", "fraction"], sort=False)["value"].mean().dropna().reset_index()
+    scores = pd.DataFrame(fitted.scores, columns=list(SCORES))
+    means = scores.groupby(["arm", "fraction"], sort=False)["value"].mean().dropna().reset_index()
     metrics = {f"{arm}@{fraction:g}": float(v) for arm, fraction, v in means.itertuples(index=False)}
     counts = {split: int(sum(map(len, rows))) for split, rows in people.rows.items()}
     about = {"cohorts": [s.cohort for s in people.sources], "people": counts, "notes": fitted.notes} | origin(study)
     card = weights.Card(name=name, contract=weights.contract(study), config=config, data=about, metrics=metrics)
-    tables = {"validation": pd.DataFrame(fitted.scores), "log": pd.concat(fitted.curves or [pd.DataFrame()])}
+    tables = {"validation": scores, "log": pd.concat(fitted.curves or [pd.DataFrame()])}
     weights.save(study.path("weights", name), tensors, card, tables)
 
 
-def load_arms(study: Study, name: str) -> Fitted:
-    """Heads and networks of ``weights/phenotypes`` or ``weights/screening``."""
+def load_arms(study: Study, name: Heads) -> Fitted:
+    """Heads and networks of ``weights/phenotypes``, ``weights/screening`` or ``weights/subtypes``."""
     tensors, card = weights.load(study.path("weights", name), weights.contract(study))
     fitted = Fitted(card.config["task"], tuple(card.config["endpoints"]))
     encoder = EcgSettings.model_validate(card.config["encoder"])

@@ -126,8 +126,12 @@ def targets(records: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def labels(records: pd.DataFrame, names: Sequence[str] = diseases.NAMES) -> NDArray[np.float64]:
-    """Diseases (n, k) as 0, 1, NaN = unknown."""
-    wide = records.reindex(columns=list(names))
-    return np.column_stack(
-        [pd.to_numeric(wide[n], errors="coerce").astype("Float64").to_numpy(np.float64, na_value=np.nan) for n in names]
-    )
+    """Diseases, or subtypes of cardiomyopathy among those who have a known one, (n, k) as 0, 1, NaN = unknown."""
+    return np.column_stack([_label(records, name) for name in names])
+
+
+def _label(records: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    if name in diseases.SUBTYPES:
+        return diseases.is_subtype(records["subtype"], name)
+    known = pd.to_numeric(records.reindex(columns=[name])[name], errors="coerce")
+    return np.asarray(known.astype("Float64").to_numpy(np.float64, na_value=np.nan))

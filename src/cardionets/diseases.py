@@ -14,6 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 CODE_LIST_VERSION: Final = "2026.1"
 
 
@@ -75,3 +79,14 @@ SUBTYPES: Final[dict[str, tuple[str, ...]]] = {
     "hcm": ("I421", "I422"),
     "rcm": ("I425",),
 }
+SUBTYPE_LABELS: Final[dict[str, str]] = {
+    "dcm": "Dilated, of cardiomyopathies",
+    "hcm": "Hypertrophic, of cardiomyopathies",
+    "rcm": "Restrictive, of cardiomyopathies",
+}
+
+
+def is_subtype(subtype: pd.Series, name: str) -> NDArray[np.float64]:
+    """One subtype against the other two (n,): 1, 0, and NaN where the subtype is unknown or there is none."""
+    known = subtype.astype("object")
+    return np.where(known.isin(list(SUBTYPES)), (known == name).astype(float), np.nan)

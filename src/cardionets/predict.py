@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cardionets import site_heads
-from cardionets.arms import frames, load_arms
+from cardionets.arms import Heads, frames, load_arms
 from cardionets.config import Study
 from cardionets.features import Features
 from cardionets.files import atomic_path
@@ -28,7 +28,7 @@ SCHEMA: Final = pa.schema([(c, _NUMBERS.get(c, pa.dictionary(pa.int32(), pa.stri
 def predict(study: Study, cohort: str) -> pd.DataFrame:
     """Write ``predictions/<cohort>.parquet`` and return how many records each arm and fraction predicts.
 
-    Phenotypes in their units, diseases as probabilities, for every record that no model was fitted on: validation
+    Phenotypes in their units, diseases and, given cardiomyopathy, its subtypes as probabilities, for every record that no model was fitted on: validation
     and test people of a cohort that is split, everybody of any other; a cohort that lends training people has the arm
     ``aligned_site`` as well. The paired cohort gets every label fraction, the others the full one. An arm is silent
     about records whose input is missing. Blocks of :data:`BLOCK` records are read, predicted and written one after the
@@ -38,9 +38,9 @@ def predict(study: Study, cohort: str) -> pd.DataFrame:
     rows = np.flatnonzero(features.records["split"] != "train")
     home = cohort == study.protocol.study.paired
     fractions = study.protocol.endpoints.label_fractions if home else (1.0,)
-    fitted = [load_arms(study, name) for name in ("phenotypes", "screening")]
+    fitted = [load_arms(study, name) for name in get_args(Heads)]
     lends = study.cohort(cohort).lends_training and study.cohort(cohort).role == "external"
-    own = [(f, head) for f in fitted if lends and (head := site_heads.learn(study, f, features))]
+    own = [(f, head) for f in fitted[:2] if lends and (head := site_heads.learn(study, f, features))]
     counts = []
     with (
         atomic_path(study.path("predictions", f"{cohort}.parquet")) as path,

@@ -107,6 +107,8 @@ def endpoint_label(name: str) -> str:
         return phenotypes.BY_NAME[name].title
     if name in diseases.BY_NAME:
         return diseases.BY_NAME[name].label
+    if name in diseases.SUBTYPES:
+        return diseases.SUBTYPE_LABELS[name]
     return name.replace("_", " ").capitalize()
 
 

@@ -32,13 +32,6 @@ def disease_labels(records: pd.DataFrame, name: str) -> Floats:
     return np.asarray(labels.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _subtype(records: pd.DataFrame, name: str) -> Floats:
-    if "subtype" not in records:
-        return np.full(len(records), np.nan)
-    subtype = records["subtype"].astype("object")
-    return np.where(subtype.isin(list(diseases.SUBTYPES)), (subtype == name).astype(float), np.nan)
-
-
 def _arm_codes(rows: pd.DataFrame) -> tuple[NDArray[np.int64], list[tuple[str, float]]]:
     """Code of each row's (arm, fraction), and these pairs in order of appearance."""
     arm, arms = pd.factorize(rows["arm"])
@@ -114,8 +107,12 @@ class Cube:
         return [name for name in phenotypes.NAMES if name in self.endpoints]
 
     def diseases(self) -> list[str]:
-        """The predicted endpoints that are diseases or subtypes."""
-        return [name for name in (*diseases.NAMES, *diseases.SUBTYPES) if name in self.endpoints]
+        """The predicted endpoints that are diseases."""
+        return [name for name in diseases.NAMES if name in self.endpoints]
+
+    def subtypes(self) -> list[str]:
+        """The predicted endpoints that are subtypes of cardiomyopathy."""
+        return [name for name in diseases.SUBTYPES if name in self.endpoints]
 
     def column(self, endpoint: str) -> Floats:
         """Predictions (A, n) of one endpoint."""
@@ -124,7 +121,8 @@ class Cube:
     def truth(self, endpoint: str) -> Floats:
         """The reference standard (n,) of one endpoint, 1 / 0 for diseases, NaN where unknown."""
         if endpoint in diseases.SUBTYPES:
-            return _subtype(self.records, endpoint)
+            known = self.records.get("subtype", pd.Series(pd.NA, self.records.index, dtype="string"))
+            return diseases.is_subtype(known, endpoint)
         if endpoint in diseases.NAMES:
             return disease_labels(self.records, endpoint)
         if endpoint not in self.records:

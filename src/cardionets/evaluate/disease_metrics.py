@@ -220,24 +220,40 @@ class DiseaseMetrics:
 
 
 def add_subtypes(rows: Rows, cube: Cube, protocol: Protocol) -> None:
-    """Macro mean of the one-vs-rest AUCs of the cardiomyopathy subtypes, per arm, among people with a known subtype.
+    """AUC of each cardiomyopathy subtype against the other two, and their macro mean, among people with a known one.
 
-    Person-cluster bootstrap. A cohort or an arm without them has one row that says so.
+    Per arm; DeLong's interval for each, a person-cluster bootstrap for the mean. A cohort or an arm without subtypes
+    has one row that says so.
     """
-    named = [name for name in diseases.SUBTYPES if name in cube.endpoints]
+    named = cube.subtypes()
     if len(named) < len(diseases.SUBTYPES):
         reason = not_estimable("no arm predicts the subtypes of cardiomyopathy")
         rows.add(SUBTYPES, "all arms", 1.0, "macro_auc", reason, 0)
         return
     truth = np.column_stack([cube.truth(name) for name in named])  # (n, 3)
-    for position, (arm, fraction) in enumerate(cube.arms):
+    for position, arm in enumerate(cube.arms):
         scores = np.column_stack([cube.column(name)[position] for name in named])
         known = np.isfinite(truth).all(axis=1) & np.isfinite(scores).all(axis=1)
         if np.isfinite(scores).any():
-            classes = np.asarray(named)[truth[known].argmax(axis=1)] if known.any() else np.array([], dtype=str)
-            columns = dict(zip(named, scores[known].T))
-            found = attempt(partial(macro_auc, classes, columns, cube.persons[known], protocol))
-            rows.add(SUBTYPES, arm, fraction, "macro_auc", found, int(known.sum()))
+            _add_classes(
+                rows, arm, dict(zip(named, scores[known].T)), truth[known] > 0.5, cube.persons[known], protocol
+            )
+
+
+def _add_classes(
+    rows: Rows,
+    arm: tuple[str, float],
+    scores: dict[str, Floats],
+    truth: NDArray[np.bool_],
+    persons: NDArray[Any],
+    protocol: Protocol,
+) -> None:
+    """Rows of one arm from class -> score (n,) and one-hot truth (n, class)."""
+    for (name, score), labels in zip(scores.items(), truth.T):
+        found = attempt(partial(dis.auc, labels, score, protocol.statistics.level, persons))
+        rows.add(name, *arm, "auc", found, len(labels), int(labels.sum()))
+    classes = np.asarray(list(scores))[truth.argmax(axis=1)]
+    rows.add(SUBTYPES, *arm, "macro_auc", attempt(partial(macro_auc, classes, scores, persons, protocol)), len(truth))
 
 
 def macro_auc(classes: NDArray[Any], scores: dict[str, Floats], persons: NDArray[Any], protocol: Protocol) -> Estimate:

@@ -14,7 +14,7 @@ from cardionets.evaluate.cube import Cube
 from cardionets.evaluate.discrimination import at_prevalence
 from cardionets.evaluate.disease_metrics import Sample
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError
-from cardionets.evaluate.updating import RECEIVED, updated
+from cardionets.evaluate.recalibration import RECEIVED, updated
 
 Panel = tuple[NDArray[np.bool_], dict[str, Floats]]
 

@@ -6,13 +6,14 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
+from scipy.special import ndtr
 
 from cardionets.config import Protocol
 from cardionets.evaluate.cube import Cube
-from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, two_sided_p
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, not_estimable
 from cardionets.evaluate.regression import Moments, steiger, zou
-from cardionets.evaluate.rows import Rows, attempt
-from cardionets.evaluate.scales import FISHER, IDENTITY, LOG, LOG_REST, bootstrap_interval
+from cardionets.evaluate.rows import UNVARIED, Rows, attempt
+from cardionets.evaluate.scales import FISHER, IDENTITY, LOG, LOG_REST, bootstrap_interval, bootstrap_intervals
 
 ALL = "all_phenotypes"
 HEADLINE = "headline_phenotypes"
@@ -20,10 +21,11 @@ METRIC_SCALES = {"r2": LOG_REST, "r": FISHER, "mae": LOG, "bias": IDENTITY, "ccc
 Scores = dict[str, Floats]
 
 
-def bootstrap_p(difference: float, replicates: Floats) -> float:
-    """Two-sided p value of a difference from the standard error of its replicates (B,); NaN if undefined."""
-    se = float(replicates.std(ddof=1)) if len(replicates) > 1 else 0.0
-    return two_sided_p(difference / se) if se > 0 else float("nan")
+def bootstrap_p(difference: Floats, replicates: Floats) -> Floats:
+    """Two-sided p values (E,) of differences from the standard errors of their replicates (B, E); NaN if undefined."""
+    se = replicates.std(axis=0, ddof=1) if len(replicates) > 1 else np.zeros_like(difference)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(se > 0, 2 * ndtr(-np.abs(difference / se)), np.nan)
 
 
 def _normal(value: float, replicates: Floats, level: float) -> Estimate:
@@ -89,16 +91,16 @@ class _Fraction:
                 self._add_each_difference(str(reference), other)
 
     def _add_each(self, arm: str) -> None:
-        for j, name in enumerate(self.names):
-            for metric in METRIC_SCALES:
-                value, replicates = float(self.point[arm][metric][j]), self.boot[arm][metric][:, j]
-                estimate = attempt(partial(self._estimate, metric, value, replicates, j))
-                self.rows.add(name, arm, self.fraction, metric, estimate, int(self.n[j]))
+        for metric in METRIC_SCALES:
+            found = self._estimates(metric, self.point[arm][metric], self.boot[arm][metric])
+            for name, estimate, n in zip(self.names, found, self.n):
+                self.rows.add(name, arm, self.fraction, metric, estimate, int(n))
 
-    def _estimate(self, metric: str, value: float, replicates: Floats, j: int) -> Estimate:
-        if np.isnan(value) or self.n[j] < 3:
-            return Estimate(float("nan"))
-        return bootstrap_interval(value, replicates, self.level, METRIC_SCALES.get(metric, IDENTITY))
+    def _estimates(self, metric: str, values: Floats, replicates: Floats) -> list[Estimate]:
+        """One estimate per phenotype from values (E,) and replicates (B, E)."""
+        found = bootstrap_intervals(values, replicates, self.level, METRIC_SCALES.get(metric, IDENTITY))
+        exist = np.isfinite(values) & (self.n >= 3)
+        return [e if there else not_estimable(UNVARIED) for e, there in zip(found, exist)]
 
     def _mean(self, arm: str, metric: str, members: Floats) -> tuple[float, Floats, int]:
         usable = members & np.isfinite(self.point[arm][metric]) & (self.n >= 3)
@@ -123,7 +125,7 @@ class _Fraction:
         gap = boot_a - boot_b
         value = a - b
         estimate = attempt(partial(_normal, value, gap, self.level))
-        p = attempt(partial(bootstrap_p, value, gap))
+        p = attempt(lambda: float(bootstrap_p(np.array([value]), gap[:, None])[0]))
         people, label = int(self.n[members].max(initial=0)), f"{first} minus {second}"
         self.rows.add(endpoint, label, self.fraction, "mean_r2_difference", estimate, people)
         self.rows.add(endpoint, label, self.fraction, "mean_r2_difference_p", p, people)
@@ -131,13 +133,11 @@ class _Fraction:
     def _add_each_difference(self, reference: str, other: str) -> None:
         gap = self.point[reference]["r2"] - self.point[other]["r2"]
         boot = self.boot[reference]["r2"] - self.boot[other]["r2"]
-        for j, name in enumerate(self.names):
-            value, replicates = float(gap[j]), boot[:, j]
-            estimate = attempt(partial(self._estimate, "r2_difference", value, replicates, j))
-            p = attempt(partial(bootstrap_p, value, replicates))
-            label = f"{reference} minus {other}"
-            self.rows.add(name, label, self.fraction, "r2_difference", estimate, int(self.n[j]))
-            self.rows.add(name, label, self.fraction, "r2_difference_p", p, int(self.n[j]))
+        label, tests = f"{reference} minus {other}", bootstrap_p(gap, boot)
+        for name, estimate, p, n in zip(self.names, self._estimates("r2_difference", gap, boot), tests, self.n):
+            self.rows.add(name, label, self.fraction, "r2_difference", estimate, int(n))
+            stated = Estimate(float(p)) if np.isfinite(p) else not_estimable(UNVARIED)
+            self.rows.add(name, label, self.fraction, "r2_difference_p", stated, int(n))
         self._add_correlations(reference, other)
 
     def _add_correlations(self, reference: str, other: str) -> None:

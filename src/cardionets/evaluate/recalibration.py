@@ -1,8 +1,9 @@
-"""Recalibration at a centre: what a shift, or a shift and a slope, of its own would mend. Before and after stay apart.
+"""Recalibration at a centre: what a shift, a shift and a slope, or a monotone map of its own would mend.
 
 Every person's risk is updated by a map fitted on other people of the centre (cross-fitting over persons), so nobody is
-judged on a map that has seen them. Updated arms are named ``<arm>+intercept`` and ``<arm>+intercept_slope``. People
-who come to the centre later get :func:`maps`, fitted on everybody.
+judged on a map that has seen them. Before and after stay apart: updated arms are named ``<arm>+intercept`` and
+``<arm>+intercept_slope``. People who come to the centre later get :func:`maps`, fitted on everybody. Murphy, J Appl
+Meteorol 1973;12:595 (parts of the Brier score).
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ import pandas as pd
 from cardionets.config import Protocol, Study
 from cardionets.evaluate import calibration
 from cardionets.evaluate.cube import Cube
+from cardionets.evaluate.discrimination import require_classes
 from cardionets.evaluate.disease_metrics import Sample, calibration_metrics
-from cardionets.evaluate.estimate import Floats, NotEstimableError, not_estimable
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, not_estimable
 from cardionets.evaluate.rows import Rows
 
-METHODS: Final[tuple[calibration.Recalibration, ...]] = get_args(calibration.Recalibration)[:2]
+RECEIVED: Final = "as received"
+UPDATES: Final[tuple[calibration.Recalibration, ...]] = get_args(calibration.Recalibration)
+METHODS: Final = (RECEIVED, *UPDATES)
+ARMS: Final = UPDATES[:2]  # those that keep the order of people, and become arms of their own
+KINDS: Final = ("calibration_intercept", "calibration_slope", "oe", "ici", "brier")
+PARTS: Final = ("reliability", "resolution", "uncertainty")
 FOLDS: Final = 5
 MIN_EVENTS: Final = 10  # cases, and controls, below which a slope is noise
 MIN_SLOPE: Final = 50  # people of either kind from whom a slope for later patients is taken; fewer give a shift
@@ -39,37 +46,62 @@ def evaluate(predictions: pd.DataFrame, records: pd.DataFrame, study: Study, coh
         for fraction, arms in cube.fractions().items():
             active, sample = Sample.of(cube, endpoint, arms)
             for arm, risk in zip(active, sample.risks):
-                for method in METHODS:
-                    _add(rows, sample, risk, method, (endpoint, cube.arms[arm][0], fraction), study.protocol)
+                one = replace(sample, risks=risk[None])
+                for method in ARMS:
+                    found = _metrics(one, method, study.protocol)
+                    _add(rows, one, (endpoint, f"{cube.arms[arm][0]}+{method}", fraction), found)
     return rows.frame()
 
 
-def _add(
-    rows: Rows,
-    sample: Sample,
-    risk: Floats,
-    method: calibration.Recalibration,
-    key: tuple[str, str, float],
-    protocol: Protocol,
-) -> None:
-    endpoint, arm, fraction = key
-    try:
-        updated = update(sample, risk, method, protocol.seed)
-        found = calibration_metrics(replace(sample, risks=updated[None]), updated, protocol.statistics.level)
-    except NotEstimableError as error:
-        found = dict.fromkeys(("calibration_intercept", "calibration_slope", "oe"), not_estimable(str(error)))
-    for metric, estimate in found.items():
-        n, events = len(sample.labels), int(sample.labels.sum())
-        rows.add(endpoint, f"{arm}+{method}", fraction, metric, estimate, n, events)
+def before_and_after(cube: Cube, protocol: Protocol, cohort: str) -> pd.DataFrame:
+    """Calibration of the first arm of ``cube`` for every disease, as received and after each update, side by side.
+
+    The metrics' columns with ``recalibration``: intercept, slope, O / E, ICI and Brier score with its parts.
+    """
+    tables = []
+    for endpoint in cube.diseases():
+        _, sample = Sample.of(cube, endpoint, [0])
+        for method in METHODS:
+            rows = Rows(cohort, "test")
+            _add(rows, sample, (endpoint, *cube.arms[0]), _metrics(sample, method, protocol, parts=True))
+            tables.append(rows.frame().assign(recalibration=method))
+    return pd.concat(tables, ignore_index=True) if tables else Rows(cohort, "test").frame()
 
 
-def update(sample: Sample, risk: Floats, method: calibration.Recalibration, seed: int) -> Floats:
-    """Cross-fitted risks (n,). Raises NotEstimableError with fewer than `MIN_EVENTS` cases or controls."""
+def updated(sample: Sample, method: str, seed: int) -> Floats:
+    """Cross-fitted risks (n,) of the first arm of ``sample`` after one of :data:`METHODS`.
+
+    Raises `NotEstimableError` with one class only, with fewer than :data:`MIN_EVENTS` cases or controls, for constant
+    predictions, and for predictions that are no probabilities.
+    """
+    require_classes(sample.labels)
+    risk = sample.risks[0]
+    if ((risk < 0) | (risk > 1)).any():
+        raise NotEstimableError("the predictions are not probabilities")
+    chosen = next((m for m in UPDATES if m == method), None)
+    if chosen is None:
+        return risk
     if min(sample.labels.sum(), (~sample.labels).sum()) < MIN_EVENTS:
         raise NotEstimableError(f"too few people or events to recalibrate ({MIN_EVENTS} of each are needed)")
-    if np.ptp(risk) == 0 and method == "intercept_slope":
+    if np.ptp(risk) == 0 and chosen == "intercept_slope":
         raise NotEstimableError("the predictions are constant")
-    return calibration.recalibrated(sample.labels, risk, method, sample.persons, FOLDS, seed)
+    return calibration.recalibrated(sample.labels, risk, chosen, sample.persons, FOLDS, seed)
+
+
+def _metrics(sample: Sample, method: str, protocol: Protocol, parts: bool = False) -> dict[str, Estimate]:
+    """:data:`KINDS` after one method, and with ``parts`` those of the Brier score."""
+    try:
+        risk = updated(sample, method, protocol.seed)
+        found = calibration_metrics(replace(sample, risks=risk[None]), risk, protocol.statistics.level)
+        brier = calibration.brier_parts(sample.labels, risk) if parts else {}
+    except NotEstimableError as error:
+        return dict.fromkeys(KINDS, not_estimable(str(error)))
+    return found | {f"brier_{name}": Estimate(brier[name]) for name in PARTS if parts}
+
+
+def _add(rows: Rows, sample: Sample, key: tuple[str, str, float], found: dict[str, Estimate]) -> None:
+    for metric, estimate in found.items():
+        rows.add(*key, metric, estimate, len(sample.labels), int(sample.labels.sum()))
 
 
 def maps(predictions: pd.DataFrame, records: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:

@@ -24,6 +24,7 @@ COLUMNS: Final = (
     "events",
     "note",
 )
+UNVARIED: Final = "the truth or the prediction does not vary, or too few people are known"
 
 
 def attempt(compute: Callable[[], Estimate | float]) -> Estimate:
@@ -34,7 +35,7 @@ def attempt(compute: Callable[[], Estimate | float]) -> Estimate:
         return not_estimable(str(error))
     estimate = found if isinstance(found, Estimate) else Estimate(float(found))
     if np.isnan(estimate.value) and not estimate.note:
-        return not_estimable("the truth or the prediction does not vary, or too few people are known")
+        return not_estimable(UNVARIED)
     return estimate
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.special import expit, logit
 
-from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, z_value
+from cardionets.evaluate.estimate import Estimate, Floats, not_estimable, z_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ FISHER: Final = Scale("fisher z", np.arctanh, np.tanh)
 LOG_REST: Final = Scale("log(1 - x)", lambda x: np.log1p(-x), lambda z: -np.expm1(z))
 SCALES: Final[dict[str, Scale]] = {
     "auc": LOGIT,
+    "macro_auc": LOGIT,
     "auprc": LOGIT,
     "sensitivity": LOGIT,
     "specificity": LOGIT,
@@ -44,18 +45,33 @@ SCALES: Final[dict[str, Scale]] = {
 
 
 def bootstrap_interval(value: float, replicates: Floats, level: float, scale: Scale) -> Estimate:
-    """Normal interval on ``scale`` around the estimate, with the standard error of the replicates (B,).
+    """:func:`bootstrap_intervals` of one estimate with replicates (B,)."""
+    return bootstrap_intervals(np.array([value]), np.asarray(replicates)[:, None], level, scale)[0]
 
-    Centred on the estimate, it does not count the bootstrap's small-sample bias twice, as percentiles do.
+
+def bootstrap_intervals(values: Floats, replicates: Floats, level: float, scale: Scale) -> list[Estimate]:
+    """Normal intervals on ``scale`` around estimates (E,), with the standard errors of the replicates (B, E).
+
+    Centred on the estimate, they do not count the bootstrap's small-sample bias twice, as percentiles do. Where more
+    than a fifth of the replicates do not exist the estimate is "not estimable".
     """
     with np.errstate(all="ignore"):
-        spread = scale.forward(np.asarray(replicates, dtype=np.float64))
-        centre = float(scale.forward(value))
-    kept = spread[np.isfinite(spread)]
-    if len(kept) < max(2, 0.8 * len(spread)):
-        raise NotEstimableError("too many bootstrap samples lack variation")
-    if not np.isfinite(centre):
-        return Estimate(value, note="interval not estimable: because the estimate lies on the edge of its scale")
-    half = z_value(level) * float(kept.std(ddof=1))
-    bounds = [float(scale.inverse(centre - half)), float(scale.inverse(centre + half))]
-    return Estimate(value, min(bounds), max(bounds))
+        spread = scale.forward(np.asarray(replicates, dtype=np.float64))  # (B, E)
+        centre = scale.forward(np.asarray(values, dtype=np.float64))
+        finite = np.isfinite(spread)
+        kept = finite.sum(axis=0)
+        spread = np.where(finite, spread, 0.0)
+        mean = spread.sum(axis=0) / kept
+        variance = (np.where(finite, spread - mean, 0.0) ** 2).sum(axis=0) / (kept - 1)
+        half = z_value(level) * np.sqrt(variance)
+        bounds = np.sort([scale.inverse(centre - half), scale.inverse(centre + half)], axis=0)  # (2, E)
+    enough = kept >= max(2, 0.8 * len(spread))
+    return [_bounded(*each) for each in zip(values, *bounds, enough, np.isfinite(centre))]
+
+
+def _bounded(value: float, lower: float, upper: float, enough: bool, inside: bool) -> Estimate:
+    if not enough:
+        return not_estimable("too many bootstrap samples lack variation")
+    if not inside:
+        return Estimate(float(value), note="interval not estimable: because the estimate lies on the edge of its scale")
+    return Estimate(float(value), float(lower), float(upper))

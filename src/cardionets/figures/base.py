@@ -30,6 +30,8 @@ METADATA: Final[dict[str, dict[str, str | None]]] = {
     ".svg": {"Date": None, "Creator": None},
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+COMPRESSION: Final[dict[str, dict[str, dict[str, int]]]] = {".png": {"pil_kwargs": {"compress_level": 3}}}
+"""Level 3 writes a drawing of lines in half the time of the default and within a tenth of its size."""
 Arguments = ParamSpec("Arguments")
 
 
@@ -97,7 +99,8 @@ def stamp(figure: Figure, provenance: Provenance) -> None:
         figure.text(
             0.99, 0.05 / inches, "SIMULATED", fontsize=6.5, color="#C00000", weight="bold", ha="right", va="bottom"
         )
-    figure.draw_without_rendering()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")  # laid out once: every format shows the same, and none solves it again
     for ax in figure.axes:  # the solver's last digits vary from run to run
         ax.set_position(np.round(ax.get_position(original=True).bounds, 6))
@@ -114,7 +117,9 @@ def save(
         for suffix in suffixes:
             target = stem.with_name(stem.name + suffix)
             with atomic_path(target) as aside:
-                figure.savefig(aside, format=suffix[1:], dpi=300, metadata=METADATA[suffix])
+                figure.savefig(
+                    aside, format=suffix[1:], dpi=300, metadata=METADATA[suffix], **COMPRESSION.get(suffix, {})
+                )
             written.append(target)
     return written
 

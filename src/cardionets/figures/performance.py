@@ -132,7 +132,8 @@ def auc_forest(metrics: pd.DataFrame, fraction: float = 1.0, metric: str = "auc"
 
 def _disease_label(table: pd.DataFrame, endpoint: str) -> str:
     row = table[table["endpoint"] == endpoint].iloc[0]
-    name = diseases.BY_NAME[endpoint].label if endpoint in diseases.BY_NAME else endpoint.upper()
+    labels = {name: disease.label for name, disease in diseases.BY_NAME.items()} | diseases.SUBTYPE_LABELS
+    name = labels.get(endpoint, endpoint)
     events = 0 if pd.isna(row["events"]) else int(row["events"])
     return f"{name}\n{events:,} / {int(row['n']):,}"
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit
 
 from cardionets.config import StudyError
-from cardionets.evaluate import panels, people, updating, utility
+from cardionets.evaluate import panels, people, recalibration, utility
 from cardionets.evaluate.cube import Cube
 from cardionets.evaluate.estimate import NotEstimableError
 from cardionets.evaluate.metrics import evaluate
@@ -34,12 +34,12 @@ def screened(n: int = N, shift: float = 1.0, event: object = None) -> tuple[pd.D
 def test_recalibration_brings_the_mean_and_the_slope_home() -> None:
     predictions, records = screened()
     cube = Cube.of_arm(predictions, records, "aligned")
-    table = updating.before_and_after(cube, study().protocol, "qph")
+    table = recalibration.before_and_after(cube, study().protocol, "qph")
     wide = table.pivot(index="recalibration", columns="metric", values="estimate")
-    assert list(table["recalibration"].unique()) == list(updating.METHODS)
+    assert list(table["recalibration"].unique()) == list(recalibration.METHODS)
     assert wide.loc["as received", "calibration_intercept"] == pytest.approx(-1, abs=0.25)
     assert wide.loc["as received", "oe"] < 0.8
-    for method in updating.METHODS[1:]:
+    for method in recalibration.METHODS[1:]:
         assert abs(wide.loc[method, "oe"] - 1) < 0.03
         assert wide.loc[method, "brier"] < wide.loc["as received", "brier"]
     parts = wide.loc["as received"]
@@ -51,7 +51,7 @@ def test_recalibration_brings_the_mean_and_the_slope_home() -> None:
 def test_one_class_is_said_in_every_table(event: object, why: str) -> None:
     predictions, records = screened(40, event=event)
     cube = Cube.of_arm(predictions, records, "aligned")
-    updates = updating.before_and_after(cube, study().protocol, "qph")
+    updates = recalibration.before_and_after(cube, study().protocol, "qph")
     curves = utility.decision_curves(Cube.of(predictions, records, "test"), ["aligned", "covariates"], study().protocol)
     assert updates["estimate"].isna().all()
     assert updates["note"].str.contains(why).all()
@@ -66,11 +66,11 @@ def test_too_few_events_are_not_recalibrated() -> None:
     predictions, records = screened(80)
     few = records["cad"].astype(bool) & (records["cad"].cumsum() <= 6)
     records["cad"] = pd.array(few, dtype="boolean")
-    table = updating.before_and_after(Cube.of_arm(predictions, records, "aligned"), study().protocol, "qph")
-    later = table[table["recalibration"] != updating.RECEIVED]
+    table = recalibration.before_and_after(Cube.of_arm(predictions, records, "aligned"), study().protocol, "qph")
+    later = table[table["recalibration"] != recalibration.RECEIVED]
     assert later["note"].str.contains("10 of each").all()
     shown = panels.recalibrated(Cube.of_arm(predictions, records, "aligned"), study().protocol)
-    assert list(shown["cad"][1]) == [updating.RECEIVED]
+    assert list(shown["cad"][1]) == [recalibration.RECEIVED]
 
 
 def test_decision_curves_are_those_of_one_disease_on_common_people() -> None:
@@ -171,7 +171,7 @@ def test_missing_arm_and_method_are_refused() -> None:
     with pytest.raises(StudyError, match="no test row of arm 'nobody'"):
         Cube.of_arm(predictions, records, "nobody")
     predictions["value"] = predictions["value"] * 3
-    table = updating.before_and_after(Cube.of_arm(predictions, records, "aligned"), study().protocol, "qph")
+    table = recalibration.before_and_after(Cube.of_arm(predictions, records, "aligned"), study().protocol, "qph")
     assert table["note"].str.contains("not probabilities").all()
     with pytest.raises(NotEstimableError, match="no events"):
         utility.net_benefit(np.zeros(3, bool), np.full(3, 0.1), np.array([0.1]))
