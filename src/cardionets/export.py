@@ -11,7 +11,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import torch
@@ -54,7 +54,8 @@ def reader(study: Study, arm: str, disease_arm: str) -> tuple[Reader, dict[str, 
     """
     heads: list[nn.Module] = []
     about: dict[str, Any] = {}
-    for name, wanted, output in zip(("phenotypes", "screening"), (arm, disease_arm), OUTPUTS):
+    sources: tuple[Literal["phenotypes", "screening"], ...] = ("phenotypes", "screening")
+    for name, wanted, output in zip(sources, (arm, disease_arm), OUTPUTS):
         if wanted not in ARMS or ARMS[wanted].features != ("aligned",):
             fitting = ", ".join(a for a, known in ARMS.items() if known.features == ("aligned",))
             raise StudyError(f"export: {output}: {wanted}: not an arm that reads the ECG alone; choose from {fitting}.")

@@ -85,7 +85,8 @@ def updated(sample: Sample, method: str, seed: int) -> Floats:
         raise NotEstimableError(f"too few people or events to recalibrate ({MIN_EVENTS} of each are needed)")
     if np.ptp(risk) == 0 and chosen == "intercept_slope":
         raise NotEstimableError("the predictions are constant")
-    return calibration.recalibrated(sample.labels, risk, chosen, sample.persons, FOLDS, seed)
+    mended: Floats = calibration.recalibrated(sample.labels, risk, chosen, sample.persons, FOLDS, seed)
+    return mended
 
 
 def _metrics(sample: Sample, method: str, protocol: Protocol, parts: bool = False) -> dict[str, Estimate]:
