@@ -193,12 +193,13 @@ def test_manifest(tmp_path):
         sax=["cmr/a", ""],
         lv_mass=["99.5", ""],
         ward=["x", "y"],
-        **{"24100-2.0": ["150", "160"]},
+        **{"24100-2.0": ["150", "160"], "f.24101.2.0": ["50", ""], "p24103_i2": ["61", "62"]},
     )
     index = cohorts.index(settings)
     assert index.records["sex"].tolist() == ["F", pd.NA]
     assert index.records["lv_edv"].tolist() == [150, 160]
     assert index.records["lv_mass"][0] == 99.5
+    assert (index.records["lv_esv"][0], index.records["lv_ef"][1]) == (50, 62)
     assert index.records["sax"].tolist() == ["cmr/a", ""]
     assert index.notes == ("columns ignored: ward",)
     got = labels.disease_table(index, ["cardiomyopathy", "valve"], "any")

@@ -1,7 +1,8 @@
 """Layout ``manifest``: a table with one row per ECG, paths relative to the cohort's folder; the guide is docs/site.md.
 
-Columns carry the names of :data:`cardionets.schema.MANIFEST`, UK Biobank phenotype fields (``24100-2.0``), or the
-site's own names mapped in ``cohorts.yaml`` under ``columns`` (our name: theirs). Codes in one cell are joined by ";".
+Columns carry the names of :data:`cardionets.schema.MANIFEST`, UK Biobank phenotype fields (``24100-2.0``,
+``f.24100.2.0`` or ``p24100_i2``), or the site's own names mapped in ``cohorts.yaml`` under ``columns`` (our name:
+theirs). Codes in one cell are joined by ";".
 ``coded``: 1 where the person's diagnoses are complete, ``ecg`` where the ECG's own findings are, 0 where neither is.
 """
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from cardionets import phenotypes, schema
 from cardionets.cohorts import Index, codes_of, make_index, read_table
+from cardionets.cohorts.ukb import canonical
 from cardionets.config import Cohort, StudyError
 
 _VOCABULARIES = ("icd10", "icd9", "snomed")
@@ -31,7 +33,8 @@ def _rename(table: pd.DataFrame, cohort: Cohort) -> tuple[pd.DataFrame, list[str
         for ours, theirs in cohort.columns.items()
         if theirs not in table
     ]
-    return table.rename(columns=_FIELDS | {theirs: ours for ours, theirs in cohort.columns.items()}), faults
+    fields = {name: _FIELDS[canonical(str(name))] for name in table if canonical(str(name)) in _FIELDS}
+    return table.rename(columns=fields | {theirs: ours for ours, theirs in cohort.columns.items()}), faults
 
 
 def _typos(table: pd.DataFrame, source: str) -> tuple[list[str], list[str]]:
