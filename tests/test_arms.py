@@ -168,7 +168,12 @@ def test_no_label_of_test_people_reaches_any_weight(study: Study) -> None:
     chosen = operating.choose(study)
     records = study.path("store", "ukb", "records.parquet")
     kept = records.read_bytes()
-    _edit(study, "ukb", dict.fromkeys(phenotypes.NAMES, 7.0) | dict.fromkeys(diseases.NAMES, True) | {"subtype": "rcm"}, "test")
+    _edit(
+        study,
+        "ukb",
+        dict.fromkeys(phenotypes.NAMES, 7.0) | dict.fromkeys(diseases.NAMES, True) | {"subtype": "rcm"},
+        "test",
+    )
     torch.set_num_threads(1)
     arms.fit_phenotypes(study)
     arms.fit_screening(study)

@@ -23,7 +23,9 @@ from cardionets.weights import CARD, TENSORS, read_card
 ABOUT: Final = "release.json"
 CODE: Final = "code.bundle"
 WHEELS: Final = "wheelhouse"
-MODELS: Final = (*("ecg_mae", "cmr_mae", "align", "phenotypes", "screening", "subtypes", "tokenizer", "segmenter", "generator"),)
+MODELS: Final = (
+    *("ecg_mae", "cmr_mae", "align", "phenotypes", "screening", "subtypes", "tokenizer", "segmenter", "generator"),
+)
 TABLES: Final = ("thresholds.csv", "conformal.csv", "reference.csv", "prevalence.csv")
 LOCKS: Final = ("requirements.lock", "requirements-cpu.lock")
 

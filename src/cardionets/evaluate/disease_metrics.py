@@ -235,7 +235,9 @@ def add_subtypes(rows: Rows, cube: Cube, protocol: Protocol) -> None:
         scores = np.column_stack([cube.column(name)[position] for name in named])
         known = np.isfinite(truth).all(axis=1) & np.isfinite(scores).all(axis=1)
         if np.isfinite(scores).any():
-            _add_classes(rows, arm, dict(zip(named, scores[known].T)), truth[known] > 0.5, cube.persons[known], protocol)
+            _add_classes(
+                rows, arm, dict(zip(named, scores[known].T)), truth[known] > 0.5, cube.persons[known], protocol
+            )
 
 
 def _add_classes(

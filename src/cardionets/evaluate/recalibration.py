@@ -71,7 +71,7 @@ def updated(sample: Sample, method: str, seed: int) -> Floats:
     predictions, and for predictions that are no probabilities.
     """
     require_classes(sample.labels)
-    risk = sample.risks[0]
+    risk: Floats = sample.risks[0]
     if ((risk < 0) | (risk > 1)).any():
         raise NotEstimableError("the predictions are not probabilities")
     chosen = next((m for m in UPDATES if m == method), None)
