@@ -118,7 +118,10 @@ def records_table(kept: pd.DataFrame, index: Index, centre: str, window: str) ->
     quality = kept[_flags(kept)].astype("boolean").fillna(False).astype(bool)
     labelled = labels.disease_table(index, diseases.NAMES, window)
     sex = kept["sex"].astype("string")
-    return pd.concat([table, values, sex, labelled, labels.subtypes(index).rename("subtype"), quality], axis=1)
+    kind = labels.subtypes(index).rename("subtype")
+    device = index.records["device"].astype("string")
+    device = device.mask(device == "")
+    return pd.concat([table, values, sex, labelled, kind, device, quality], axis=1)
 
 
 def _flags(kept: pd.DataFrame) -> list[str]:

@@ -28,11 +28,11 @@ SCHEMA: Final = pa.schema([(c, _NUMBERS.get(c, pa.dictionary(pa.int32(), pa.stri
 def predict(study: Study, cohort: str) -> pd.DataFrame:
     """Write ``predictions/<cohort>.parquet`` and return how many records each arm and fraction predicts.
 
-    Phenotypes in their units, diseases and, given cardiomyopathy, its subtypes as probabilities, for every record that no model was fitted on: validation
-    and test people of a cohort that is split, everybody of any other; a cohort that lends training people has the arm
-    ``aligned_site`` as well. The paired cohort gets every label fraction, the others the full one. An arm is silent
-    about records whose input is missing. Blocks of :data:`BLOCK` records are read, predicted and written one after the
-    other, so that memory does not grow with the cohort.
+    Phenotypes in their units, diseases and, given cardiomyopathy, its subtypes as probabilities, for every record that
+    no model was fitted on: validation and test people of a cohort that is split, everybody of any other; a cohort that
+    lends training people has the arm ``aligned_site`` as well. The paired cohort gets every label fraction, the others
+    the full one. An arm is silent about records whose input is missing. Blocks of :data:`BLOCK` records are read,
+    predicted and written one after the other, so that memory does not grow with the cohort.
     """
     features = Features(study, cohort)
     rows = np.flatnonzero(features.records["split"] != "train")

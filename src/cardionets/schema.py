@@ -68,6 +68,7 @@ MANIFEST: Final = DataFrameSchema(
         "snomed": _text(required=False),
         "coded": _text(_CODED, required=False),
         "subtype": _text(_KIND, required=False),
+        "device": _text(required=False),
         **{name: _text(_NUMBER, required=False) for name in phenotypes.NAMES},
     }
 )
@@ -97,6 +98,7 @@ RECORDS: Final = DataFrameSchema(
         **{name: _number() for name in phenotypes.NAMES},
         **{name: Column("boolean", nullable=True, required=False) for name in diseases.NAMES},
         "subtype": _text(Check.isin(list(diseases.SUBTYPES), error="must be dcm, hcm, rcm or missing", ignore_na=True)),
+        "device": _text(required=False),
         r"^q_.+$": Column(bool, regex=True, required=False),
     }
 )

@@ -153,10 +153,11 @@ def to_gt(frame: pd.DataFrame, title: str = "", provenance: Provenance | None = 
 
 
 def to_html(frame: pd.DataFrame, title: str = "", provenance: Provenance | None = None) -> str:
-    """The table as an HTML fragment with its own style; the same bytes for the same table.
+    """The table as an HTML fragment with its own style, four digits of each number; the same bytes for the same table.
 
     Beyond `LONG` rows it is plain: nobody reads such a table for its looks, and setting it would take seconds.
     """
+    frame = frame.apply(_brief)
     if len(frame) <= LONG:
         return str(to_gt(frame, title, provenance).as_raw_html())
     note = "" if provenance is None else provenance.line() + " · SIMULATED data" * provenance.simulated
@@ -164,6 +165,11 @@ def to_html(frame: pd.DataFrame, title: str = "", provenance: Provenance | None 
     rows = shown.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.4g}", justify="left")
     style = "<style>.long td, .long th { padding: 2px 8px; text-align: left; font-size: 12px; }</style>"
     return f'<div class="long">{style}<p><b>{html.escape(title)}</b></p>{rows}<p>{html.escape(note)}</p></div>'
+
+
+def _brief(column: pd.Series) -> pd.Series:
+    """Four significant digits of floating-point numbers; everything else as it is."""
+    return column.map(lambda v: float(f"{v:.4g}")) if column.dtype.kind == "f" else column
 
 
 def on_page(frame: pd.DataFrame, title: str, provenance: Provenance) -> page.Table:

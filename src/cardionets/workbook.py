@@ -69,8 +69,10 @@ class Workbook:
     def table(self, frame: pd.DataFrame, name: str, title: str, rows: int = 30) -> None:
         """Publish a table as CSV, HTML and LaTeX, and show its first ``rows`` rows."""
         provenance = self.provenance()
-        tables.save_table(frame, self.out / "tables" / name, title, provenance)
-        display(HTML(tables.to_html(frame.head(rows).round(3), title, provenance)))
+        _, page, _ = tables.save_table(frame, self.out / "tables" / name, title, provenance)
+        whole = len(frame) <= rows
+        shown = page.read_text("utf-8") if whole else tables.to_html(frame.head(rows), title, provenance)
+        display(HTML(shown))
         if len(frame) > rows:
             display(Markdown(f"{len(frame) - rows:,} more rows in `tables/{name}.csv`."))
 

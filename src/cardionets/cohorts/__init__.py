@@ -17,7 +17,19 @@ import pandas as pd
 from cardionets import phenotypes
 from cardionets.config import Cohort, StudyError
 
-TEXT: Final = ("record", "person", "ecg", "sax", "lax", "sax_mask", "lax_mask", "coded", "subtype", "excluded")
+TEXT: Final = (
+    "record",
+    "person",
+    "ecg",
+    "sax",
+    "lax",
+    "sax_mask",
+    "lax_mask",
+    "coded",
+    "subtype",
+    "device",
+    "excluded",
+)
 NUMBERS: Final = ("age", "height_cm", "weight_kg", *phenotypes.NAMES)
 DATES: Final = ("ecg_date", "cmr_date")
 CODE_COLUMNS: Final = ("person", "record", "vocabulary", "code", "date")

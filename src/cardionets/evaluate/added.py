@@ -46,7 +46,7 @@ def _one(wide: pd.DataFrame, people: pd.DataFrame, name: str, level: float) -> d
         return empty | {"note": "not estimable: because the arm does not predict it here"}
     table = people.loc[wide.index, [*COVARIATES, "sex", "person", name]].assign(prediction=wide[name]).dropna()
     n, spread = table["person"].nunique(), table["prediction"].std()
-    if n < FEWEST or not spread > 0:
+    if n < FEWEST or not spread > 0 or not table[name].std() > 0:
         return empty | {"n": n, "note": f"not estimable: because {n} people, or no variation, are too few"}
     x = table[list(COVARIATES)].assign(male=(table["sex"] == "M").astype(float))
     y = table[name].to_numpy(float)

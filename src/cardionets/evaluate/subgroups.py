@@ -42,7 +42,7 @@ def standard_groups(records: pd.DataFrame) -> pd.DataFrame:
         groups["rhythm"] = rhythm.map(
             {True: "atrial fibrillation", False: "no atrial fibrillation"}, na_action="ignore"
         )
-    if "device" in records:
+    if "device" in records and records["device"].notna().any():
         groups["device"] = records["device"]
     return groups
 

@@ -84,6 +84,8 @@ def _spearman(x: Floats, y: Floats, persons: NDArray[Any], replicates: int, seed
     """Spearman correlation with a percentile bootstrap over people; ranks are those of everybody."""
     if len(x) < 3:
         raise NotEstimableError("fewer than 3 records have phenotypes and a novelty score")
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise NotEstimableError("the novelty or the error is the same for everybody")
     a, b = rankdata(x), rankdata(y)
     codes, people = person_codes(persons)
     terms = np.stack([np.ones_like(a), a, b, a * a, b * b, a * b], axis=1)  # (n, 6)

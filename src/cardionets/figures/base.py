@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Final, ParamSpec
+from typing import Any, Final, ParamSpec
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -18,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cardionets import __version__
 from cardionets.config import Study
 from cardionets.files import atomic_path
 
@@ -30,33 +32,56 @@ METADATA: Final[dict[str, dict[str, str | None]]] = {
     ".svg": {"Date": None, "Creator": None},
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-COMPRESSION: Final[dict[str, dict[str, dict[str, int]]]] = {".png": {"pil_kwargs": {"compress_level": 3}}}
+COMPRESSION: Final[dict[str, dict[str, Any]]] = {".png": {"pil_kwargs": {"compress_level": 3}}}
 """Level 3 writes a drawing of lines in half the time of the default and within a tenth of its size."""
 Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a figure or table comes from: cohort, people, preset, hash of the protocol, whether it is simulated."""
+    """Where a figure or table comes from: cohort, people, preset, hash of the protocol, commit; is it simulated?"""
 
     cohort: str
     n: int | None = None
     preset: str = ""
     protocol: str = ""
     simulated: bool = False
+    code: str = ""
 
     @classmethod
     def of(cls, study: Study, cohort: str, n: int | None = None) -> Provenance:
         """For one cohort of a study, or for the whole study when ``cohort`` names none of its cohorts."""
         known = study.cohorts.get(cohort)
         simulated = known.simulated if known else any(c.simulated for c in study.cohorts.values())
-        return cls(known.label if known else cohort, n, study.protocol.preset, protocol_hash(study), simulated)
+        who, preset = known.label if known else cohort, study.protocol.preset
+        return cls(who, n, preset, protocol_hash(study), simulated, code_of(study.root))
 
     def line(self) -> str:
         """One line for people."""
         parts = [self.cohort, f"n = {self.n:,}" if self.n is not None else ""]
         parts += [f"preset {self.preset}" if self.preset else "", f"protocol {self.protocol}" if self.protocol else ""]
+        parts.append(self.code)
         return " · ".join(part for part in parts if part)
+
+
+@cache
+def code_of(root: Path) -> str:
+    """The commit that last touched what computes, ``commit 1a2b3c4d5e``, "+" where files differ from it.
+
+    Commits of results and words leave it as it is, so that the same code gives the same bytes. Outside a clone it is
+    the version.
+    """
+    try:
+        commit = _git(root, "log", "-1", "--format=%H")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        commit = changed = ""
+    return f"commit {commit[:10]}{'+' * bool(changed)}" if commit else f"version {__version__}"
+
+
+def _git(root: Path, *command: str) -> str:
+    done = ["git", *command, "--", "src", "notebooks"]
+    return subprocess.run(done, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def protocol_hash(study: Study) -> str:

@@ -95,7 +95,7 @@ def _bar_column(
         y += len(group) + 1.6
     for k, arm in enumerate(arms):
         rows = table[(table["arm"] == arm) & table["endpoint"].isin(place)]
-        height = rows["endpoint"].map(place) + shift[k]
+        height = rows["endpoint"].map(place).astype(float) + shift[k]
         ax.errorbar(rows["estimate"], height, xerr=bars_of(rows), fmt=MARKS[k % 8], ms=2.2, lw=0.6, color=tint[arm])
     ticks = list(place.values())
     ax.set_yticks(ticks, labels, fontsize=5.8)
