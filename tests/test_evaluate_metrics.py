@@ -243,6 +243,15 @@ def test_an_empty_subgroup_has_a_reason() -> None:
     assert both["note"].str.contains("fewer than 2 subgroups").all()
 
 
+def test_the_device_is_a_subgroup_where_a_centre_names_it() -> None:
+    predictions, records = example(90, 4, ("lv_mass",))
+    unnamed = subgroups.evaluate(predictions, records, STUDY.protocol, "aligned", "ukb")
+    assert "device" not in set(unnamed["variable"])
+    named = records.assign(device=np.where(np.arange(len(records)) % 2, "MAC 2000", "PageWriter"))
+    table = subgroups.evaluate(predictions, named, STUDY.protocol, "aligned", "ukb")
+    assert set(table.loc[table["variable"] == "device", "group"]) == {"MAC 2000", "PageWriter", "all groups"}
+
+
 def test_arms_with_fewer_endpoints_are_compared_on_what_both_predict() -> None:
     predictions, records = example(90, names=("lv_mass", "lv_ef"))
     lost = (predictions["arm"] == "covariates") & (predictions["endpoint"] == "lv_ef")

@@ -1,4 +1,5 @@
 import io
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,3 +246,22 @@ def test_style_does_not_leak() -> None:
     before = mpl.rcParams["font.size"], mpl.rcParams["axes.spines.top"]
     figures.stard(flow())
     assert (mpl.rcParams["font.size"], mpl.rcParams["axes.spines.top"]) == before
+
+
+def test_provenance_names_the_commit_that_last_touched_the_code(tmp_path: Path) -> None:
+    assert figures.base.code_of(tmp_path).startswith("version ")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "src").mkdir()
+    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "one"]):
+        (tmp_path / "src" / "a.py").write_text("1")
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    figures.base.code_of.cache_clear()
+    named = figures.base.code_of(tmp_path)
+    (tmp_path / "results.csv").write_text("1")
+    for command in (["add", "-A"], [*who, "commit", "-qm", "results"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    figures.base.code_of.cache_clear()
+    assert figures.base.code_of(tmp_path) == named
+    (tmp_path / "src" / "a.py").write_text("2")
+    figures.base.code_of.cache_clear()
+    assert figures.base.code_of(tmp_path) == f"{named}+"
