@@ -109,7 +109,7 @@ def test_several_samples_leave_mean_and_spread(study: Study, tmp_path: Path) -> 
         row = table[(table["arm"] == arm) & (table["endpoint"] == "cine_sax") & (table["metric"] == "ssim")]
         assert beside.loc["cine_sax ssim", arm] == row["estimate"].item()
     assert np.isfinite(beside.loc["cine_sax error_over_doubt", "generated_mean"])
-    assert any(label.startswith("doubt sax 0–") for label in judge.cases(other, "qph")["median"].cines)
+    assert any(label.startswith("doubt sax 0 to ") for label in judge.cases(other, "qph")["median"].cines)
 
 
 def test_a_killed_run_continues_where_it_was(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

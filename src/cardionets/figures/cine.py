@@ -28,7 +28,7 @@ DOUBT_COLOURS: Final = "inferno"  # even steps of lightness: reads without colou
 def stretched(spread: NDArray[np.uint8], label: str) -> tuple[str, NDArray[np.uint8]]:
     """A map of doubt (frame, H, W), SD in grey levels, over the whole range of colours, and a label with its scale."""
     most = max(int(spread.max()), 1)
-    return f"{DOUBT} {label} 0–{most}", (spread.astype(np.float32) * (255 / most)).astype(np.uint8)
+    return f"{DOUBT} {label} 0 to {most}", (spread.astype(np.float32) * (255 / most)).astype(np.uint8)
 
 
 @styled
@@ -106,7 +106,8 @@ def beating(
         page.paste(strip, (0, 0))
         page.paste(heart.convert("RGB"), ((width - heart.width) // 2, strip.height))
         pages.append(page)
-    return gif(pages, seconds)
+    palette = pages[0].quantize(128)  # one for all, so that the strip, which does not move, is stored once
+    return gif([page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages], seconds)
 
 
 def gif(pages: list[Image.Image], seconds: float) -> bytes:
