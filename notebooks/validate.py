@@ -54,11 +54,12 @@ predictions = pd.read_parquet(book.study.path("predictions", f"{cohort}.parquet"
 
 # %%
 book.table(multiplicity.adequacy(records, protocol), "adequacy", "Size of the sample")
-proof = leakage.proof(book.store, predictions, external=book.settings.role == "external")
+proof = leakage.proof(book.store, predictions, external=not book.settings.is_split)
 book.table(proof, "leakage", "Gate against leakage")
 
 # %% [markdown]
-# Everybody judged here is a test person: at a development centre the test split, at an external centre everybody.
+# Everybody judged here is a test person: the test split where people are divided (at home, and at a site that lends
+# training people), at any other external centre everybody.
 # Thresholds were chosen on validation people of the development cohorts and are carried over unchanged.
 
 # %%

@@ -14,6 +14,7 @@ import yaml
 from cardionets import release, weights
 from cardionets.config import Study, StudyError
 from tests import toy_site
+from tests.conftest import ROOT
 
 TABLE = "arm,endpoint,threshold\naligned,cad,0.2\n"
 
@@ -43,6 +44,14 @@ def hub(tmp_path: Path) -> Study:
     git(study.root, "commit", "-qm", "x")
     fill(study)
     return study
+
+
+def test_a_release_holds_all_weights_that_a_site_needs() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    per_cohort = [stage["do"]["deps"] for stage in stages.values() if "foreach" in stage]
+    needed = {dep.removeprefix("weights/") for deps in per_cohort for dep in deps if dep.startswith("weights/")}
+    assert len(needed) > 8
+    assert needed <= {*release.MODELS, *release.TABLES}
 
 
 def test_a_release_reaches_an_empty_clone(hub: Study, tmp_path: Path) -> None:

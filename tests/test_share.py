@@ -22,7 +22,9 @@ import pytest
 from cardionets import aggregates, bundle, received, report, screen, share
 from cardionets.__main__ import main
 from cardionets.config import Study, StudyError
+from cardionets.evaluate import people
 from cardionets.evaluate.pooling import pool_metrics
+from cardionets.store import Store
 from tests import toy_site
 from tests.test_screen import png
 
@@ -180,6 +182,14 @@ def test_received_sites_pool_as_if_all_data_were_in_one_place(tmp_path: Path) ->
     assert (both["k"] >= both["k_hub"]).all()
     assert (same["n"] == same["n_hub"]).all()
     assert received.external(hub) == list(SITES)
+    mix = report.read_people(hub.path("received")).set_index(["cohort", "characteristic"])
+    for name in SITES:
+        own = people.characteristics(Store.open(whole.path("store", name), whole.grid).records, name, 5)
+        own = own.dropna(subset=["mean"]).set_index(["cohort", "characteristic"])
+        known = mix.loc[[name]].index.intersection(own.index)
+        assert len(known) >= 10
+        np.testing.assert_allclose(mix.loc[known, "mean"].astype(float), own.loc[known, "mean"], rtol=6e-3)
+        assert (mix.loc[known, "n"] == own.loc[known, "n"]).all()
     page = report.build_study(hub, results[1], hub.path("reports"), hub.path("reports", "study.html")).read_text()
     assert "Received sites" in page and "SIMULATED" in page and "people" in page
 

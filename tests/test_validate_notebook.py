@@ -41,11 +41,19 @@ def nothing_known(records: pd.DataFrame) -> pd.DataFrame:
     return records.assign(**dict.fromkeys(diseases.NAMES, unknown), sex=None, lv_mass=np.nan, lv_ef=np.nan, **blank)
 
 
+def some_lent(records: pd.DataFrame) -> pd.DataFrame:
+    """A site that lends training people: only the others are judged."""
+    lent = np.arange(len(records)) < 12
+    return nothing_known(records).assign(split=np.where(lent, "train", "test"))
+
+
 def one_person(records: pd.DataFrame) -> pd.DataFrame:
     return records.iloc[:1].assign(lv_mass=100.0, lv_ef=60.0)
 
 
-@pytest.mark.parametrize("spoil", [no_events_and_no_cmr, everybody_ill_and_one_sex, nothing_known, one_person])
+@pytest.mark.parametrize(
+    "spoil", [no_events_and_no_cmr, everybody_ill_and_one_sex, nothing_known, some_lent, one_person]
+)
 def test_a_cohort_that_can_say_little_is_validated(
     spoil: Spoil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,12 +85,15 @@ def _cohort(root: Path, spoil: Spoil) -> Study:
     path = study.path("store", "qph", "records.parquet")
     spoil(pd.read_parquet(path)).to_parquet(path, index=False)
     _predictions(study, pd.read_parquet(path))
+    if spoil is some_lent:
+        with (root / "cohorts.yaml").open("a") as handle:  # its last block is that of qph
+            handle.write("    lends_training: true\n")
     return Study(root)
 
 
 def _predictions(study: Study, records: pd.DataFrame) -> None:
     rng = np.random.default_rng(0)
-    who = records[["record", "person", "split"]]
+    who = records.loc[records["split"] == "test", ["record", "person", "split"]]
     parts = [
         who.assign(arm=arm, fraction=1.0, endpoint=name, value=rng.uniform(0.1, 0.9, len(who)))
         for arm in ARMS

@@ -14,6 +14,7 @@ from cardionets.disclosure import HIDDEN, people_of, rounded, suppress, suppress
 from cardionets.evaluate import binned
 from cardionets.evaluate.cube import Cube
 from cardionets.evaluate.estimate import NotEstimableError
+from cardionets.evaluate.people import COLUMNS as MIX_COLUMNS
 from cardionets.store import Store
 
 OTHER: Final = "other reasons"
@@ -109,6 +110,24 @@ def people_table(people: pd.DataFrame, minimum: int) -> pd.DataFrame:
     return pd.concat([p.reindex(columns=list(PEOPLE_COLUMNS)) for p in parts], ignore_index=True).astype(
         {"people": "Int64", "mean": float, "sd": float}
     )
+
+
+def case_mix(people: pd.DataFrame, cohort: str) -> pd.DataFrame:
+    """What :func:`people_table` says, in the columns of `evaluate.people`; what it hides stays hidden.
+
+    A share needs both of its counts; a mean stands with the people it is of.
+    """
+    counts = people.pivot_table("people", "variable", "level", aggfunc="first")
+    rows: list[tuple[object, ...]] = []
+    for name, levels in (("sex", ("F", "M")), *((d, ("yes", "no")) for d in diseases.NAMES)):
+        if name in counts.index and counts.loc[name].reindex(levels).notna().all():
+            first, other = (int(counts.loc[name, level]) for level in levels)
+            share = first / max(first + other, 1)
+            about = "female" if name == "sex" else name
+            rows.append((cohort, about, "share", first + other, share, np.sqrt(share * (1 - share))))
+    measured = people[people["level"] == "mean"]
+    rows += [(cohort, v, "number", n, m, s) for v, n, m, s in measured[["variable", "people", "mean", "sd"]].to_numpy()]
+    return pd.DataFrame(rows, columns=list(MIX_COLUMNS))
 
 
 def _age_band(age: pd.Series) -> pd.Series:

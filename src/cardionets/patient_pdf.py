@@ -44,7 +44,7 @@ def write(
 @styled
 def sheet(study: Study, recording: Recording, found: Answer | None, drawn: Cines, why: Drivers | None) -> Figure:
     """The sheet as a figure of its true size."""
-    figure = Figure(figsize=(WIDTH / INCH, HEIGHT / INCH))
+    figure = Figure(figsize=(WIDTH / INCH, HEIGHT / INCH), layout="none")
     simulated = recording.simulated or (found is not None and found.simulated)
     _heading(figure, recording, simulated)
     if recording.shown is not None:
@@ -75,7 +75,7 @@ def _models(figure: Figure, study: Study, found: Answer, drawn: Cines, why: Driv
     main = [e for name in head for e in found.estimates if e.phenotype.name == name]
     _text(figure, MARGIN, 199, patient_page.sees(found), 8)
     at = _table(figure, MARGIN, 192, *patient_page.estimate_rows(main), (0, 47, 74, 112, 128, 152))
-    at = _table(figure, MARGIN, at - 6, *patient_page.risk_rows(found.risks), (0, 47, 78, 108, 126, 142, 160))
+    at = _table(figure, MARGIN, at - 6, *patient_page.risk_rows(found.risks), (0, 47, 81, 110, 128, 143, 159))
     if any(e.reference for e in main):
         _text(figure, 196, 76, "Estimates against the reference ranges", 8, weight="bold")
         _image(figure, 196, 14, 88, 58, png_bytes(patient_page.ruler(main), dpi=300))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cardionets import __version__, bundle, page, tables
+from cardionets import __version__, aggregates, bundle, page, tables
 from cardionets.bundle import MANIFEST, Manifest
 from cardionets.config import Study, StudyError, check
 from cardionets.figures.base import Provenance, protocol_hash
@@ -73,11 +73,14 @@ def _clashes(study: Study, manifest: Manifest, replace: bool, before: list[str])
 
 
 def _write(study: Study, manifest: Manifest, files: dict[str, bytes]) -> None:
+    """The bundle's files, and from its people the case mix that centres are compared by."""
     with atomic_path(study.path(FOLDER, manifest.cohort)) as aside:
         aside.mkdir()
         for name, data in files.items():
             (aside / name).parent.mkdir(exist_ok=True)
             (aside / name).write_bytes(data)
+        mix = aggregates.case_mix(bundle.table(files["people.csv"]), manifest.cohort)
+        mix.to_csv(aside / "case_mix.csv", index=False, float_format="%.8g", lineterminator="\n")
         text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False, sort_keys=True)
         (aside / MANIFEST).write_text(text + "\n", encoding="utf-8")
 

@@ -24,7 +24,16 @@ ABOUT: Final = "release.json"
 CODE: Final = "code.bundle"
 WHEELS: Final = "wheelhouse"
 MODELS: Final = (
-    *("ecg_mae", "cmr_mae", "align", "phenotypes", "screening", "subtypes", "tokenizer", "segmenter", "generator"),
+    "ecg_mae",
+    "cmr_mae",
+    "align",
+    "phenotypes",
+    "screening",
+    "novelty",
+    "subtypes",
+    "tokenizer",
+    "segmenter",
+    "generator",
 )
 TABLES: Final = ("thresholds.csv", "conformal.csv", "reference.csv", "prevalence.csv")
 LOCKS: Final = ("requirements.lock", "requirements-cpu.lock")
