@@ -44,7 +44,8 @@ def write(
 @styled
 def sheet(study: Study, recording: Recording, found: Answer | None, drawn: Cines, why: Drivers | None) -> Figure:
     """The sheet as a figure of its true size."""
-    figure = Figure(figsize=(WIDTH / INCH, HEIGHT / INCH), layout="none")
+    figure = Figure(figsize=(WIDTH / INCH, HEIGHT / INCH))
+    figure.set_layout_engine("none")
     simulated = recording.simulated or (found is not None and found.simulated)
     _heading(figure, recording, simulated)
     if recording.shown is not None:
