@@ -121,7 +121,7 @@ def case_mix(people: pd.DataFrame, cohort: str) -> pd.DataFrame:
     rows: list[tuple[object, ...]] = []
     for name, levels in (("sex", ("F", "M")), *((d, ("yes", "no")) for d in diseases.NAMES)):
         if name in counts.index and counts.loc[name].reindex(levels).notna().all():
-            first, other = counts.loc[name, list(levels)].astype(int)
+            first, other = counts.loc[name].reindex(levels).to_numpy(np.int64)
             share = first / max(first + other, 1)
             about = "female" if name == "sex" else name
             rows.append((cohort, about, "share", first + other, share, np.sqrt(share * (1 - share))))
