@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +12,7 @@ from scipy.optimize import linprog
 
 from cardionets import aggregates, arms, disclosure, judge, vocabulary
 from cardionets.config import Study
-from cardionets.evaluate import binned
+from cardionets.evaluate import binned, trust
 from cardionets.evaluate.estimate import NotEstimableError
 from cardionets.evaluate.rows import COLUMNS
 from tests.conftest import ROOT
@@ -187,3 +190,9 @@ def test_a_share_of_the_cases_is_hidden_with_the_few_it_leaves() -> None:
     rows = [row("cad", "sensitivity_at_specificity", value, 100, 20) for value in (0.85, 0.5, 0.15)]
     out = disclosure.suppress_metrics(table(*rows), known, MINIMUM)
     assert out["n"].notna().tolist() == [False, True, False]  # 3 missed, 10 and 10, 3 found
+
+
+def test_trust_metrics_of_a_site_are_known_words() -> None:
+    made = set(re.findall(r'fraction, "([a-z_]+)"', Path(trust.__file__).read_text()))
+    assert len(made) == 3
+    assert made <= set(vocabulary.METRICS)

@@ -50,7 +50,7 @@ METRICS: Final = tuple(
     r mae bias ccc mean_r2 mean_r mean_r2_difference r2_difference loa_lower loa_upper ssim psnr motion
     roughness frechet feature_distance nearest_training median_rank top_1 top_5 top_10
     sensitivity_at_specificity specificity_at_sensitivity accuracy_balanced accuracy_difference macro_auc
-    closing doubt_r error_over_doubt r_difference
+    closing doubt_r error_over_doubt r_difference coverage beyond novelty_error
 """)
 )
 _METRIC: Final = re.compile(rf"(?:{'|'.join(METRICS)})(?:_on_real)?(?:_p(?:_holm|_bh)?)?")
