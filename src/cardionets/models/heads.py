@@ -234,7 +234,7 @@ def fit_logistic(
     """
     basis = basis or Basis.of(x)
     z, z_val = (basis.transform(part)[:, : settings.components] for part in (x, x_val))
-    spread = np.maximum(z.std(0), 1e-12).max()
+    spread = z.std(0).max(initial=1e-12)
     weight, bias = np.zeros((basis.directions.shape[1], len(names))), np.full(len(names), np.nan)
     penalty, notes = np.full(len(names), np.nan), []
     for i, name in enumerate(names):
