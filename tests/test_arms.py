@@ -53,6 +53,13 @@ def predictions(study: Study, cohort: str) -> pd.DataFrame:
     return pd.read_parquet(study.path("predictions", f"{cohort}.parquet"))
 
 
+def test_one_person_teaches_nothing() -> None:
+    one, y = np.zeros((1, 4)), np.ones((1, 1))
+    fit = fit_logistic(one, y, one, y, ("a",), HeadSettings())
+    assert fit.notes == ["a: 1 cases and 0 controls among training people; left out."]
+    assert fit.head(torch.zeros(1, 4)).isnan().all()
+
+
 def test_ridge_with_missing_values_is_ridge_on_the_known_ones() -> None:
     rng = np.random.default_rng(0)
     x, names = rng.normal(size=(60, 90)), ("a", "b", "c")
