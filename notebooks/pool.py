@@ -23,7 +23,7 @@ arm = "aligned"
 # %%
 import pandas as pd
 
-from cardionets import cards, diseases, figures, received, report
+from cardionets import cards, figures, received, report, tables
 from cardionets.evaluate import people, pooling
 from cardionets.evaluate.scales import SCALES
 from cardionets.workbook import Workbook
@@ -49,7 +49,7 @@ for endpoint, rows in shown.groupby("endpoint", sort=False):
     if len(rows) > 1:
         values = [rows[c].to_numpy(float) for c in ("estimate", "lower", "upper")]
         summary = pooling.pool_on(SCALES["auc"], *values, level)
-        title = f"{diseases.BY_NAME[endpoint].label}, arm {arm}"
+        title = f"{tables.endpoint_label(endpoint)}, arm {arm}"
         labelled = rows.assign(cohort=[received.label(book.study, c) for c in rows["cohort"]])
         book.figure(figures.forest(labelled, summary, "AUC", title, 0.5), f"forest_{endpoint}", int(rows["n"].sum()))
 
