@@ -38,8 +38,7 @@ def temperatures(study: Study, grid: Sequence[float] = GRID, people: int = 64) -
     rows = []
     for arm, temperature, tokens in _drawn(artist, torch.from_numpy(ecg), list(records["record"]), grid):
         cines = {v: c.cpu().numpy() for v, c in decode(artist.tokenizer, artist.generator, tokens).items()}
-        scores = {view: picture_scores(real[view], cines[view]) for view in VIEWS}
-        row = {f"{metric}_{view}": float(scores[view][metric].mean()) for metric in ("ssim", "psnr") for view in VIEWS}
+        row = _closeness(real, cines)
         variance = float(tokens.var(0, correction=0).mean()) / float(truth.var(axis=0).mean())
         rows.append({"arm": arm, "temperature": temperature, **row, "variance": variance, "n": len(records)})
     means = {view: artist.generator.get_buffer(f"mean_{view}").cpu().numpy() for view in VIEWS}
@@ -62,10 +61,14 @@ def _drawn(artist: Artist, ecg: Tensor, names: list[str], grid: Sequence[float])
 
 def _of_the_mean(real: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, object]:
     shown = {v: np.broadcast_to(np.rint(means[v]).astype(np.uint8), real[v].shape) for v in VIEWS}
-    scores = {view: picture_scores(real[view], shown[view]) for view in VIEWS}
-    row = {f"{metric}_{view}": float(scores[view][metric].mean()) for metric in ("ssim", "psnr") for view in VIEWS}
     who = {"arm": "training_mean", "temperature": float("nan")}
-    return {**who, **row, "variance": 0.0, "n": len(real[VIEWS[0]])}
+    return {**who, **_closeness(real, shown), "variance": 0.0, "n": len(real[VIEWS[0]])}
+
+
+def _closeness(real: dict[str, np.ndarray], cines: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean SSIM and PSNR of each view."""
+    scores = {view: picture_scores(real[view], cines[view]) for view in VIEWS}
+    return {f"{metric}_{view}": float(scores[view][metric].mean()) for metric in ("ssim", "psnr") for view in VIEWS}
 
 
 def choose(table: pd.DataFrame) -> float:

@@ -25,7 +25,7 @@ from cardionets.files import atomic_path
 from cardionets.models.align import Aligner
 from cardionets.models.ecg_mae import crops
 from cardionets.represent import origin
-from cardionets.store import beat_samples
+from cardionets.store import layout
 
 INPUTS: Final = ("ecg", "beat")
 OUTPUTS: Final = ("phenotypes", "diseases")
@@ -90,8 +90,8 @@ def export(study: Study, target: Path, arm: str = "aligned_teacher", disease_arm
     if target.suffix != ".onnx":
         raise StudyError(f"export: {target.name} does not end in .onnx; give a name that does.")
     network, about = reader(study, arm, disease_arm)
-    grid = study.grid
-    shapes = {"ecg": (12, round(grid.rate * grid.seconds)), "beat": (12, beat_samples(grid))}
+    columns = layout(study.grid)
+    shapes = {name: columns[name][0] for name in INPUTS}
     with atomic_path(target) as aside:
         _write(network, shapes, about, aside)
         session = onnxruntime.InferenceSession(aside.read_bytes(), providers=["CPUExecutionProvider"])
@@ -99,7 +99,7 @@ def export(study: Study, target: Path, arm: str = "aligned_teacher", disease_arm
     return target
 
 
-def _write(network: Reader, shapes: dict[str, tuple[int, int]], about: dict[str, Any], path: Path) -> None:
+def _write(network: Reader, shapes: dict[str, tuple[int, ...]], about: dict[str, Any], path: Path) -> None:
     example = tuple(torch.zeros(2, *shapes[name]) for name in INPUTS)
     records = {0: torch.export.Dim("records")}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it would tell of other packages' absence
@@ -121,7 +121,7 @@ def _write(network: Reader, shapes: dict[str, tuple[int, int]], about: dict[str,
     program.save(str(path))
 
 
-def _compare(network: Reader, session: Any, shapes: dict[str, tuple[int, int]]) -> None:
+def _compare(network: Reader, session: Any, shapes: dict[str, tuple[int, ...]]) -> None:
     """Refuse a program that says anything else than the network about noise of the size of an ECG."""
     drawn = torch.Generator().manual_seed(0)
     example = [300 * torch.randn(CHECKED, *shapes[name], generator=drawn) for name in INPUTS]
