@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cardionets import diseases, phenotypes, train, weights
-from cardionets.config import Settings, Study
+from cardionets.config import Settings, Study, StudyError
 from cardionets.device import pick_device
 from cardionets.embed import config_of, ecg_settings, embed_ecgs, load_align
 from cardionets.features import Features, People
@@ -327,6 +327,21 @@ def load_arms(study: Study, name: Heads) -> Fitted:
         weights.fill(model, state, name)
         fitted.models[arm, float(fraction)] = model.eval()
     return fitted
+
+
+def load_head(study: Study, name: str, arm: str) -> tuple[LinearHead, weights.Card]:
+    """One frozen arm at full labels of ``weights/<name>``, without building the others, and their card.
+
+    Raises StudyError when these weights do not hold it.
+    """
+    tensors, card = weights.load(study.path("weights", name), weights.contract(study))
+    state = {key.removeprefix(f"{arm}@1/"): value for key, value in tensors.items() if key.startswith(f"{arm}@1/")}
+    if not state:
+        raise StudyError(f"weights/{name}/card.json: arm {arm}: not in these weights; fit them again.")
+    features, targets = state["weight"].shape
+    head = LinearHead(features, targets, card.config["task"] == "diseases")
+    weights.fill(head, state, name)
+    return head.eval(), card
 
 
 def _shell(arm: str, state: dict[str, Tensor], fitted: Fitted, encoder: EcgSettings, align: AlignSettings) -> nn.Module:

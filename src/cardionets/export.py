@@ -11,14 +11,14 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cardionets import weights
-from cardionets.arms import ARMS, load_arms
+from cardionets.arms import ARMS, load_head
 from cardionets.config import Study, StudyError
 from cardionets.embed import load_align
 from cardionets.files import atomic_path
@@ -54,18 +54,15 @@ def reader(study: Study, arm: str, disease_arm: str) -> tuple[Reader, dict[str, 
     """
     heads: list[nn.Module] = []
     about: dict[str, Any] = {}
-    sources: tuple[Literal["phenotypes", "screening"], ...] = ("phenotypes", "screening")
-    for name, wanted, output in zip(sources, (arm, disease_arm), OUTPUTS):
+    cards = [weights.read_card(study.path("weights", "align"))]
+    for name, wanted, output in zip(("phenotypes", "screening"), (arm, disease_arm), OUTPUTS):
         if wanted not in ARMS or ARMS[wanted].features != ("aligned",):
             fitting = ", ".join(a for a, known in ARMS.items() if known.features == ("aligned",))
             raise StudyError(f"export: {output}: {wanted}: not an arm that reads the ECG alone; choose from {fitting}.")
-        fitted = load_arms(study, name)
-        head = fitted.models.get((wanted, 1.0))
-        if head is None:
-            raise StudyError(f"weights/{name}/card.json: arm {wanted}: not in these weights; fit them again.")
+        head, card = load_head(study, name, wanted)
         heads.append(head)
-        about[output] = {"arm": wanted, "endpoints": list(fitted.endpoints)}
-    cards = [weights.read_card(study.path("weights", name)) for name in ("align", "phenotypes", "screening")]
+        cards.append(card)
+        about[output] = {"arm": wanted, "endpoints": card.config["endpoints"]}
     about |= {
         "contract": weights.contract(study).model_dump(mode="json"),
         "weights": {card.name: card.sha256 for card in cards},

@@ -29,7 +29,7 @@ from cardionets.schema import RANGES
 from cardionets.store import Store
 
 if TYPE_CHECKING:
-    from cardionets.models.heads import LinearHead
+    pass
 
 Floats = NDArray[np.float32]
 COVARIATES: Final = ("age", "sex", "height_cm", "weight_kg")
@@ -288,24 +288,11 @@ def _embedding(study: Study, recording: Recording) -> Floats:
 
 def _apply(study: Study, name: str, arm: str, x: Mapping[str, Floats]) -> tuple[dict[str, float], weights.Card]:
     """Endpoint -> prediction of one arm, fitted on all labels, of ``weights/<name>``."""
-    from cardionets.arms import ARMS, predict_head
+    from cardionets.arms import ARMS, load_head, predict_head
 
-    head, card = _head(study, name, arm)
+    head, card = load_head(study, name, arm)
     (row,) = predict_head(head, np.concatenate([x[part] for part in ARMS[arm].features], axis=1))
     return {endpoint: float(v) for endpoint, v in zip(card.config["endpoints"], row) if np.isfinite(v)}, card
-
-
-def _head(study: Study, name: str, arm: str) -> tuple[LinearHead, weights.Card]:
-    from cardionets.models.heads import LinearHead
-
-    tensors, card = weights.load(study.path("weights", name), weights.contract(study))
-    state = {key.removeprefix(f"{arm}@1/"): value for key, value in tensors.items() if key.startswith(f"{arm}@1/")}
-    if not state:
-        raise StudyError(f"weights/{name}/card.json: arm {arm}: not in these weights; fit them again.")
-    features, targets = state["weight"].shape
-    head = LinearHead(features, targets, card.config["task"] == "diseases")
-    weights.fill(head, state, name)
-    return head.eval(), card
 
 
 def _estimate(norms: Norms, arm: str, name: str, value: float, person: Person) -> Estimate:
