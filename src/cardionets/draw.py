@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cardionets import weights
+from cardionets import data, weights
 from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
 from cardionets.embed import open_store
@@ -33,6 +33,7 @@ from cardionets.progress import track
 from cardionets.store import Store
 
 BLOCK: Final = 64  # records drawn at once; a killed run continues with the first block that is missing
+SHOWN: Final = 64  # records drawn of a cohort that has no cine to judge them by
 META: Final = "cines.json"
 Cine = NDArray[np.uint8]
 
@@ -64,7 +65,7 @@ def folder_of(study: Study, cohort: str) -> Path:
 
 
 def generate(study: Study, cohort: str, samples: int = 1, everybody: bool = False) -> Path:
-    """Draw the cines of every record that no model was fitted on, or of ``everybody``; returns their folder.
+    """Draw the cines of :func:`to_be_judged`, or of ``everybody``; returns their folder.
 
     With ``samples`` > 1 the folder also holds one posterior sample (``_sample``), and the mean and pixelwise SD of that
     many, per record. Work that is already there for the same weights, records and settings is kept. Raises StudyError
@@ -74,9 +75,8 @@ def generate(study: Study, cohort: str, samples: int = 1, everybody: bool = Fals
         raise StudyError(f"generate: samples: {samples} makes no cine; give 1 or more.")
     store = open_store(study, cohort)
     artist = Artist(study)
-    wanted = np.ones(len(store.records), bool) if everybody else (store.records["split"] != "train").to_numpy()
-    records = store.records[wanted].reset_index(drop=True)
-    target, job = folder_of(study, cohort), _Job(store, records, samples)
+    records = store.records if everybody else to_be_judged(store.records)
+    target, job = folder_of(study, cohort), _Job(store, records.reset_index(drop=True), samples)
     key = job.key(artist.key)
     if _finished(target, key):
         return target
@@ -84,6 +84,15 @@ def generate(study: Study, cohort: str, samples: int = 1, everybody: bool = Fals
     _draw_blocks(artist, job, aside, key)
     _publish(job, aside, target, key)
     return target
+
+
+def to_be_judged(records: pd.DataFrame) -> pd.DataFrame:
+    """One record of every test person who has both real cines; without any, the first records no model was fitted on.
+
+    `python -m cardionets generate` draws whole cohorts.
+    """
+    pairs = data.one_per_person(data.with_cines(records[records["split"] == "test"]))
+    return records[records["split"] != "train"].iloc[:SHOWN] if pairs.empty else pairs
 
 
 class Artist:

@@ -28,7 +28,7 @@ DOUBT_COLOURS: Final = "inferno"  # even steps of lightness: reads without colou
 def stretched(spread: NDArray[np.uint8], label: str) -> tuple[str, NDArray[np.uint8]]:
     """A map of doubt (frame, H, W), SD in grey levels, over the whole range of colours, and a label with its scale."""
     most = max(int(spread.max()), 1)
-    return f"{DOUBT} {label} 0 to {most}", (spread.astype(np.float32) * (255 / most)).astype(np.uint8)
+    return f"{DOUBT} {label} 0 to {most} grey", (spread.astype(np.float32) * (255 / most)).astype(np.uint8)
 
 
 @styled
@@ -37,18 +37,25 @@ def cine_strip(cines: Cines, frames: int = 8, title: str = "", window: tuple[flo
     if not cines:
         raise StudyError("cine strip: no cine was given; generate images for this cohort first.")
     low, high = window or (0.0, 255.0)
-    figure, grid = plt.subplots(len(cines), frames, figsize=(0.95 * frames, 1.02 * len(cines) + 0.35), squeeze=False)
-    for i, (axes, (label, cine)) in enumerate(zip(grid, cines.items())):
+    figure, column = plt.subplots(len(cines), 1, figsize=(0.95 * frames, 1.02 * len(cines) + 0.35), squeeze=False)
+    for ax, (label, cine) in zip(column[:, 0], cines.items()):
         chosen = np.linspace(0, len(cine), frames, endpoint=False).astype(int)
-        for ax, frame in zip(axes, chosen):
-            ax.imshow(cine[frame], cmap=_colours(label), vmin=low, vmax=high, interpolation="bilinear")
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-            if i == 0:
-                ax.set_title(f"{frame / len(cine):.0%} RR", fontsize=6.5, loc="center", weight="normal")
-        axes[0].set_ylabel(label, fontsize=7)
+        ax.imshow(_side_by_side(cine[chosen]), cmap=_colours(label), vmin=low, vmax=high, extent=(0, frames, 0, 1))
+        ax.set(xticks=np.arange(frames) + 0.5, yticks=[])
+        ax.set_xticklabels([f"{frame / len(cine):.0%} RR" for frame in chosen], fontsize=6.5)
+        ax.tick_params(length=0, top=False, bottom=False, labelbottom=False, labeltop=ax is column[0, 0])
+        ax.spines[:].set_visible(False)
+        ax.set_ylabel(label, fontsize=7)
     figure.suptitle(title, x=0.01, ha="left", fontsize=9, weight="bold")
     return figure
+
+
+def _side_by_side(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Frames (f, H, W), four times enlarged, with a gap of nothing between them: one picture (4 H, W')."""
+    size = (4 * frames.shape[2], 4 * frames.shape[1])
+    large = [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC), np.float32) for f in frames]
+    gap = np.full((size[1], max(size[0] // 32, 1)), np.nan, np.float32)
+    return np.concatenate([part for frame in large for part in (gap, frame, gap)], axis=1)
 
 
 def _colours(label: str) -> str:
