@@ -155,8 +155,9 @@ def fit_ridge(
     best = np.full(len(names), np.inf)
     weight, bias = np.zeros((z.shape[1], len(names))), np.zeros(len(names))
     penalty = np.full(len(names), np.nan)
+    w, b = np.zeros_like(weight), np.zeros_like(bias)
     for alpha in sorted(settings.ridge, reverse=True):
-        w, b = _masked_ridge(z, target, basis.power, alpha * len(z))
+        w, b = _masked_ridge(z, target, basis.power, alpha * len(z), z @ w + b)
         error = _known_mean(np.square(z_val @ w + b - target_val))
         better = error < best
         weight[:, better], bias[better], best[better], penalty[better] = w[:, better], b[better], error[better], alpha
@@ -195,9 +196,10 @@ def _target_scale(y: Array, names: tuple[str, ...], settings: HeadSettings) -> t
     return mean, sd, notes
 
 
-def _masked_ridge(z: Array, target: Array, power: Array, alpha: float) -> tuple[Array, Array]:
+def _masked_ridge(z: Array, target: Array, power: Array, alpha: float, start: Array) -> tuple[Array, Array]:
+    """Weights (r, k) and biases (k,) of targets (n, k), whose missing values begin as ``start`` (n, k)."""
     known = np.isfinite(target)
-    filled = np.where(known, target, 0.0)
+    filled = np.where(known, target, start)
     usable = known.any(0)
     weight, bias = np.zeros((z.shape[1], target.shape[1])), np.zeros(target.shape[1])
     for _ in range(EM_STEPS if not known[:, usable].all() else 1):
