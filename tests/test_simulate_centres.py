@@ -313,6 +313,16 @@ def test_an_interrupted_write_leaves_nothing_that_passes_for_finished(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mimic", "truth"]
 
 
+def test_checksums_name_every_file_and_find_a_changed_one(tmp_path: Path) -> None:
+    folder = write.write_centre("mimic", 2, 1, tmp_path, workers=1)
+    sums = dict(reversed(line.split("  ", 1)) for line in (folder / write.SUMS).read_text().splitlines())
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    assert sums.keys() == found.keys() - {write.SUMS, write.STAMP} and list(sums) == sorted(sums)
+    assert all(hashlib.sha256(found[name].read_bytes()).hexdigest() == value for name, value in sums.items())
+    other = write.write_centre("mimic", 2, 2, tmp_path / "other", workers=1)
+    assert (other / write.SUMS).read_text() != (folder / write.SUMS).read_text()
+
+
 def test_a_damaged_stamp_is_not_finished(tmp_path: Path) -> None:
     write.write_centre("mimic", 2, 1, tmp_path, workers=1)
     (tmp_path / "mimic" / write.STAMP).write_text('{"people": 2')

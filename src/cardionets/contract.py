@@ -27,7 +27,7 @@ SPELLINGS: Final = ("AVR", "MLII", "Lead I", "MDC_ECG_LEAD_AVR", "DII", "C1")
 SETTINGS: Final[dict[str, str]] = {
     "label": "name shown in figures and tables",
     "path": "folder of the centre's files, absolute or relative to the repository; only read",
-    "depends": "what DVC watches for changes: the folder when small, else one table",
+    "depends": "what DVC watches for changes: one file that changes with the data, such as a table or checksums",
     "layout": "`ukb`, `mimic`, `manifest` (a table with one row per ECG) or `wfdb` (headers with age, sex and codes)",
     "role": "`development` (people are split) or `external` (everybody is tested)",
     "lends_training": "an external cohort whose people are divided as well: its training people fit the arm "

@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +26,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from cardionets.beats import median_beat, r_peaks
 from cardionets.config import Study, StudyError
 from cardionets.ecg import LEADS, STORED8, RecordError
-from cardionets.files import atomic_path
+from cardionets.files import atomic_path, sha256
 from cardionets.progress import clock, track
 from cardionets.simulate import ecg_files, faults
 from cardionets.simulate.centres import CENTRES, Centre, SimulateSettings
@@ -42,6 +43,7 @@ BESIDE: Final = ("beats.py", "cmr.py", "diseases.py", "phenotypes.py")
 """Sources outside this package whose numbers reach the files."""
 
 STAMP: Final = ".simulated.json"
+SUMS: Final = "SHA256SUMS.txt"  # of every file of a centre, as PhysioNet publishes them: ``sha256sum -c`` reads it
 NOTICE: Final = "SIMULATED RECORDING of a person who does not exist"
 MIMIC_LEADS: Final = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 WRITERS: Final[dict[str, tuple[Callable[..., None], tuple[str, ...]]]] = {
@@ -186,8 +188,18 @@ def write_centre(name: str, people: int, seed: int, out: Path, workers: int = 2)
             for _ in track(_one_by_one(done), f"simulate {name}: people", total=people):
                 pass
         _write_truth(plan, out)
+        write_sums(aside)
         (aside / STAMP).write_text(json.dumps(_stamp(people, seed), indent=1) + "\n", encoding="utf-8")
     return out / name
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA-256 and name of every file below ``folder``, sorted by name, to :data:`SUMS`: what DVC watches."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor() as pool:
+        sums = pool.map(lambda name: sha256(folder / name), names)
+        text = "".join(f"{found}  {name}\n" for found, name in zip(sums, names))
+    (folder / SUMS).write_text(text, encoding="utf-8")
 
 
 def _one_by_one(counts: Iterator[int]) -> Iterator[int]:
