@@ -20,7 +20,11 @@ from cardionets.ecg import RecordError
 
 _FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
 _GAIN = re.compile(r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)?(?:\(([-+]?\d+)\))?(?:/(\S+))?$")
-_MISSING = -32768
+MISSING = {
+    **dict.fromkeys((80, 508), -(2**7)), **dict.fromkeys((310, 311), -(2**9)), 212: -(2**11),
+    **dict.fromkeys((16, 61, 160, 516), -(2**15)), **dict.fromkeys((24, 524), -(2**23)), 32: -(2**31),
+}  # fmt: skip
+"""The lowest number of each signal format stands for a missing sample (signal(5) of the WFDB manual)."""
 
 
 @dataclass(frozen=True)
@@ -146,20 +150,25 @@ def _verify(path: Path, header: Header, signal: NDArray[np.int16]) -> None:
 def _physical(header: Header, digital: NDArray[Any]) -> NDArray[np.float32]:
     baseline = np.array([channel.baseline for channel in header.channels], np.float32)
     signal = digital.astype(np.float32) - baseline[:, None] if baseline.any() else digital.astype(np.float32)
-    if (lost := digital == _MISSING).any():
+    if (lost := digital == MISSING[16]).any():
         signal[lost] = np.nan
     return signal
 
 
-def _by_library(path: Path, header: Header) -> NDArray[np.float32]:
+def _by_library(path: Path, header: Header) -> NDArray[np.float64]:
+    """(lead, T) without baselines, missing samples as NaN; of several samples in a frame the mean."""
     import wfdb
 
-    record = wfdb.rdrecord(str(path.with_suffix("")), physical=False, smooth_frames=True, return_res=32)
-    digital = record.d_signal.T  # (T, lead) -> (lead, T)
-    lost = digital == np.iinfo(digital.dtype).min
-    signal = _physical(header, digital)
-    signal[lost] = np.nan
-    return signal
+    stored = wfdb.rdrecord(str(path.with_suffix("")), physical=False, smooth_frames=False, return_res=64).e_d_signal
+    rows = []
+    for channel, digital in zip(header.channels, stored, strict=True):
+        total = int(digital.sum(dtype=np.int64))
+        if channel.checksum is not None and (total - channel.checksum) % 65536:
+            raise corrupt(path, f"the checksum of lead {channel.name} does not fit")
+        signal = digital.astype(np.float64) - channel.baseline
+        signal[digital == MISSING.get(channel.format)] = np.nan
+        rows.append(signal.reshape(-1, channel.per_frame).mean(axis=1))
+    return np.stack(rows)
 
 
 def _check_files(path: Path, header: Header) -> None:
