@@ -171,7 +171,7 @@ def test_an_interrupted_run_repeats_no_finished_block(study, monkeypatch):
 def test_new_settings_or_files_make_old_blocks_stale(study):
     plan = prepare.make_plan(study, "sahzu")
     assert prepare.make_plan(study, "sahzu").work == plan.work
-    file = plan.cohort.path / plan.table["ecg"][0]
+    file = plan.cohort.path / plan.table["ecg"].iloc[0]
     file.write_bytes(file.read_bytes() + b"\n")
     changed = prepare.make_plan(study, "sahzu").work
     params = study.path("params.yaml")
