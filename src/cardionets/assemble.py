@@ -158,7 +158,9 @@ def _flow(everybody: pd.DataFrame, lines: pd.DataFrame, kept: pd.DataFrame) -> p
     for column in ("age", "sex"):
         source[column] = read[column].reindex(source.index).where(source["excluded"] == "", source[column])
     reason = source["excluded"].where(source["excluded"] != "", read["reason"].reindex(source.index))
-    used = kept.set_index("record_id").reindex(source.index[(reason == "").to_numpy()])
+    reasons = [f"{view}_{kind}" for view in CINES for kind in ("reason", "mask_reason")]
+    shown = kept[["record_id", "split", "sax_row", "lax_row", *reasons, *_flags(kept)]]
+    used = shown.set_index("record_id").reindex(source.index[(reason == "").to_numpy()])
     cines = {"sax": used["sax_row"] >= 0, "4ch": used["lax_row"] >= 0}
     cines["sax and 4ch"] = cines["sax"] & cines["4ch"]
     bad = {view: used[f"{view}_reason"].fillna("") for view in CINES}

@@ -260,12 +260,12 @@ def reason_of(fault: Exception) -> str:
 
 def _signal(record: EcgRecord, block: Block, rows: _Rows) -> dict[str, Any]:
     rate = block.grid.rate
-    signal = harmonise(record.signal, record.rate, block.grid, block.protocol)
+    scores = noise_scores(record.signal, record.rate, block.protocol.mains_hz)
+    signal = harmonise(record.signal, record.rate, block.grid, block.protocol, scores["mains_uv"])
     peaks = r_peaks(signal, rate)
     beat = median_beat(signal, peaks, rate)
     if max(np.abs(signal).max(), np.abs(beat).max()) > 32767:
         raise RecordError("amplitude_high", "the signal does not fit 16 bits of 1 uV; exclude it.")
-    scores = noise_scores(record.signal, record.rate, block.protocol.mains_hz)
     flags = noise_flags(scores) | {f"q_{name}": True for name in record.flags}
     values = (
         scores
