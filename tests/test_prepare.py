@@ -407,6 +407,38 @@ def test_exit_codes_of_the_check(study, monkeypatch, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("layout", ["ukb", "mimic", "manifest", "wfdb"])
+def test_every_layout_is_checked_and_scripts_learn_of_errors(study, monkeypatch, capsys, layout):
+    monkeypatch.chdir(study.root)
+    name = {"manifest": "sahzu", "wfdb": "tree"}.get(layout, layout)
+    folder = study.path("data", {"tree": "mimic"}.get(name, name))
+    block = (
+        "  tree:\n    label: T\n    path: data/mimic\n    depends: data/mimic\n    layout: wfdb\n    role: external\n"
+    )
+    with study.path("cohorts.yaml").open("a") as handle:
+        handle.write(block)
+    assert main(["check", name, "--sample", "4"]) == 0
+    said = capsys.readouterr().out
+    for item in (
+        "records",
+        "ECG files",
+        "reading",
+        "format",
+        "unit",
+        "leads",
+        "rate",
+        "length",
+        "amplitude",
+        "heart rate",
+    ):
+        assert f" {item} " in said, item
+    for path in (path for path in folder.rglob("*") if path.suffix in (".xml", ".dcm", ".hea", ".dat")):
+        path.write_bytes(b"nothing")
+    assert main(["check", name, "--sample", "4"]) == 1
+    said = capsys.readouterr().out
+    assert "error    reading" in said and "0 of 4 sampled ECGs can be read" in " ".join(said.split())
+
+
 @pytest.mark.real
 def test_real_recordings_go_all_the_way(real, study):
     text = study.path("cohorts.yaml").read_text()
