@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from cardionets.cohorts.cines import measure_masks, read_cine, read_mask
 from cardionets.cohorts.dicom_cine import read_dicom_series
 from cardionets.cohorts.nifti_cine import LABELS, read_nifti_cine, read_nifti_masks, read_nifti_stack, read_pair
 from cardionets.cohorts.segmented import read_acdc, read_mms
-from cardionets.config import StudyError
+from cardionets.config import Grid, StudyError
 from cardionets.simulate.cmr_files import Scan, dicom_files, write_dicom_study, write_dicom_zip, write_nifti
 
 SCAN = Scan("1000012", date(2017, 3, 4), "F", 61, rr_ms=840.0, field_t=1.5)
@@ -630,6 +631,19 @@ def test_acdc_and_mms_agree_with_a_direct_voxel_count(tmp_path: Path) -> None:
         assert out["lv_mass"] == pytest.approx(np.count_nonzero(masks[..., 1] == cmr.MYO) * voxel * 1.05)
     first, second = read_acdc(tmp_path / "patient007"), read_mms(tmp_path / "A0S9V9", tmp_path / "table.csv")
     assert (first.group, first.height_cm, first.weight_kg, second.group) == ("DCM", 180.0, 81.5, "HCM")
+
+
+def test_acdc_and_mms_come_to_the_grid_from_end_diastole(tmp_path: Path) -> None:
+    """Masks as drawn at both phases, in millimetres and in the middle; the image is the one they were drawn on."""
+    grid = Grid(rate=250, seconds=10, frames=8, size=48, spacing_mm=1.0)
+    for read in (read_acdc(acdc(tmp_path / "patient007")), read_mms(*mms(tmp_path / "A0S9V9"))):
+        image, masks = read.on_grid(grid)
+        assert image.shape == (8, 48, 48) and masks.shape == (2, 48, 48) and image.dtype == masks.dtype == np.uint8
+        for drawn, half in zip(masks, (6, 4)):
+            assert (drawn == cmr.LV).sum() == pytest.approx(2 * half * 1.5 * 12 * 1.8, rel=0.1)
+        assert np.abs(np.argwhere(masks[0] > 0).mean(axis=0) - 23.5).max() < 2
+        later = replace(read, ed=read.es, es=read.ed).on_grid(grid)
+        assert np.array_equal(later[1], masks[::-1]) and not np.array_equal(later[0], image)
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,32 @@ def test_what_only_the_ecg_tells_is_said_of_that_ecg_alone(tmp_path):
         assert got["valve"].isna().all()
 
 
+def test_dated_diagnoses_of_a_hospital_decide_every_window(tmp_path):
+    days = ["2020-01-01", "2020-01-01", ""]
+    settings = write(tmp_path, record=["a", "b", "c"], person=["a", "b", "c"], ecg=["x", "y", "z"], ecg_date=days,
+                     age=["", "", ""], sex=["", "", ""], coded=["1", "1", "1"])  # fmt: skip
+    settings = settings.model_copy(update={"codes": "dx.csv"})
+    rows = ["a,ICD10,I42.0,2019-05-01", "b,icd9,425.4,2021-05-01", "c,icd10,I42,2019-05-01", "z,icd10,I42,2019-01-01"]
+    (tmp_path / "dx.csv").write_text("\n".join(["person,vocabulary,code,date", *rows, "a,icd10,I48,"]) + "\n")
+    index = cohorts.index(settings)
+    assert set(index.codes["person"]) == {"a", "b", "c"}
+    got = {
+        w: labels.disease_table(index, ["cardiomyopathy", "atrial_fibrillation"], w)
+        for w in ("any", "prevalent", "incident")
+    }
+    assert got["any"]["cardiomyopathy"].tolist() == [True, True, True]
+    assert got["prevalent"]["cardiomyopathy"].tolist() == [True, False, pd.NA]
+    assert got["incident"]["cardiomyopathy"].tolist() == [pd.NA, True, pd.NA]
+    assert got["any"]["atrial_fibrillation"].tolist() == [True, False, False]
+    assert got["prevalent"]["atrial_fibrillation"].tolist() == [pd.NA, False, False]
+    (tmp_path / "dx.csv").write_text("person,vocabulary,code,date\na,icd11,X,soon\n")
+    with pytest.raises(StudyError) as fault:
+        cohorts.index(settings)
+    first, second = str(fault.value).splitlines()
+    assert "dx.csv: vocabulary: must be one of icd10, icd9, snomed; 1 rows do not (first: 'icd11')" in first
+    assert "dx.csv: date: must be a date" in second
+
+
 def test_a_coding_that_is_no_answer_is_a_fault(tmp_path):
     with pytest.raises(StudyError, match="coded: must be 0, 1 or ecg; 1 rows do not"):
         cohorts.index(write(tmp_path, coded=["yes", "0"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import wfdb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -111,8 +112,6 @@ def test_counts_beyond_16_bits_are_saturated_not_wrapped(tmp_path: Path) -> None
 
 
 def test_wfdb_by_the_library_agrees(tmp_path: Path) -> None:
-    import wfdb
-
     signal = counts(samples=700)
     write_wfdb(tmp_path / "own", signal, 360, 5, LEADS, META)
     theirs = wfdb.rdrecord(str(tmp_path / "own"))
@@ -128,6 +127,38 @@ def test_wfdb_by_the_library_agrees(tmp_path: Path) -> None:
         )  # fmt: skip
         read = read_ecg(tmp_path / f"f{fmt}.hea")
         np.testing.assert_allclose(read.signal, signal * 5 * scale, atol=5.1)
+
+
+@pytest.mark.parametrize("fmt", ["16", "24", "32", "80", "212", "508", "516", "524"])
+def test_a_missing_sample_is_missing_in_every_wfdb_format(tmp_path: Path, fmt: str) -> None:
+    """Each format has its own number for it, which is far outside the signal and would be read as a wave."""
+    millivolts = counts(300).T / 2000
+    millivolts[7, 3] = np.nan
+    wfdb.wrsamp(
+        "r", fs=250, units=["mV"] * 12, sig_name=list(LEADS), p_signal=millivolts, fmt=[fmt] * 12,
+        adc_gain=[800.0] * 12, baseline=[0] * 12, write_dir=str(tmp_path),
+    )  # fmt: skip
+    signal = read_ecg(tmp_path / "r.hea").signal
+    np.testing.assert_array_equal(np.argwhere(np.isnan(signal)), [[3, 7]])
+    np.testing.assert_allclose(signal, 1000 * millivolts.T, atol=0.63)
+    data = min(path for path in tmp_path.iterdir() if path.suffix != ".hea")
+    packed = bytearray(data.read_bytes())
+    packed[len(packed) // 2] ^= 1
+    data.write_bytes(packed)
+    with pytest.raises(RecordError) as fault:
+        read_ecg(tmp_path / "r.hea")
+    assert fault.value.reason == "unreadable"
+
+
+def test_wfdb_leads_of_several_samples_in_a_frame(tmp_path: Path) -> None:
+    rows = [np.repeat(row, 2) + np.tile([-3, 3], 600) if i == 3 else row for i, row in enumerate(counts())]
+    wfdb.wrsamp(
+        "r", fs=500, units=["mV"] * 12, sig_name=list(LEADS), e_d_signal=rows, fmt=["16"] * 12, adc_gain=[200.0] * 12,
+        samps_per_frame=[2 if i == 3 else 1 for i in range(12)], baseline=[0] * 12, write_dir=str(tmp_path),
+    )  # fmt: skip
+    record = read_ecg(tmp_path / "r.hea")
+    assert record.rate == 500
+    np.testing.assert_array_equal(record.signal, counts() * 5)
 
 
 def _lines(file: str, gain: str, rows: NDArray[np.int16], names: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.cohorts.wfdb_ecg import codes, read_header
 from cardionets.config import Cohort, CohortEcg, Study
-from cardionets.ecg import LEADS, STORED8, EcgRecord, RecordError, harmonise, resample
+from cardionets.ecg import LEADS, STORED8, EcgRecord, RecordError, harmonise
 from cardionets.simulate.ecg_files import write_cardiosoft, write_dicom_ecg, write_muse, write_wfdb
 from tests.ecg_writers import write_edf, write_hl7, write_philips, write_scp
 
@@ -57,14 +57,6 @@ def outcome(path: Path) -> list[str]:
         return gates.inspect(read(path), GATES, GRID.seconds)
     except RecordError as fault:
         return [fault.reason]
-
-
-def test_every_file_is_read_or_refused_for_the_right_reason(real: Path) -> None:
-    paths = recordings(real)
-    assert len(paths) > 55
-    found = {path.as_posix(): outcome(real / path) for path in paths}
-    assert {path: reasons for path, reasons in found.items() if reasons and path not in FAULTS} == {}
-    assert {path: FAULTS[path] for path in FAULTS if FAULTS[path] not in found[path]} == {}
 
 
 def test_the_amplitude_of_code15_is_refused_without_a_unit(real: Path) -> None:
@@ -115,14 +107,20 @@ def test_the_same_recording_read_twice_agrees_to_quantisation(real: Path) -> Non
         assert np.abs(a.signal - b.signal).max() <= tolerance, (one, other)
 
 
-def test_ptbxl_at_100_hz_is_the_same_recording_as_at_500(real: Path) -> None:
-    slow = read(real / "ptbxl_lr100/00001_lr.hea").signal
-    fast = resample(read_ecg(real / "cinc2020/HR00001.hea", CohortEcg(gain_factor=0.2)).signal, 500, 2000)
-    shifts = range(-40, 41, 2)
-    worst = [np.abs(slow[:, 20:-20] - np.roll(fast, s, axis=1)[:, ::20][:, 20:-20]) for s in shifts]
-    best = min(worst, key=lambda error: float(np.square(error).mean()))
-    assert np.sqrt(np.square(best).mean()) < 12
-    assert np.sqrt(np.square(slow[:, 20:-20]).mean()) > 100
+def test_ptbxl_at_100_hz_is_the_recording_at_500_to_within_quantisation(real: Path) -> None:
+    """One linear filter, fitted on the limb leads, turns every fifth sample of one into the other in the chest leads.
+
+    How the source resampled is not published; both files are rounded to 1 uV, which alone makes an error of 0.3 uV.
+    """
+    slow = read(real / "ptbxl_lr100/00001_lr.hea").signal[:, 20:-20].astype(float)
+    fast = read_ecg(real / "cinc2020/HR00001.hea", CohortEcg(gain_factor=0.2)).signal.astype(float)
+    reach = 60
+    padded = np.pad(fast, ((0, 0), (reach, reach)))
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1)[:, ::5][:, 20:-20]
+    taps, *_ = np.linalg.lstsq(around[:6].reshape(-1, 2 * reach + 1), slow[:6].ravel())
+    error = around[6:] @ taps - slow[6:]
+    assert np.sqrt(np.square(error).mean()) < 0.5 and np.abs(error).max() < 3
+    assert taps.sum() == pytest.approx(1, abs=1e-3)
 
 
 MIMIC_ORDER = ("I", "II", "III", "aVR", "aVF", "aVL", *LEADS[6:])
@@ -217,18 +215,22 @@ def beats_in(record: EcgRecord) -> tuple[np.ndarray, np.ndarray]:
     return signal, r_peaks(signal, GRID.rate)
 
 
-def test_rates_agree_with_an_independent_detector(real: Path) -> None:
+def test_beats_and_rates_agree_with_an_independent_detector(real: Path) -> None:
     from wfdb.processing import xqrs_detect
 
     paths = [p for p in recordings(real) if p.parts[0] in ("cinc2021", "cpsc2018_labelled") and p.suffix == ".hea"]
-    near, total = 0, 0
+    missed, extra, total, apart = 0, 0, 0, []
     for path in paths:
         signal, peaks = beats_in(read(real / path))
         theirs = xqrs_detect(signal[LEADS.index("II")].astype(float), GRID.rate, verbose=False)
         theirs = theirs[theirs > peaks[0] + 30]  # xqrs learns from the first beats and may leave out the first
-        near += sum(np.abs(peaks - peak).min() <= 0.1 * GRID.rate for peak in theirs)
+        distance = np.abs(peaks[:, None] - theirs) / GRID.rate
+        missed += (distance.min(axis=0) > 0.1).sum()
+        extra += (distance.min(axis=1)[peaks >= theirs[0] - 30] > 0.1).sum()
         total += len(theirs)
-    assert near / total > 0.97
+        apart.append(abs(np.diff(peaks).mean() / np.diff(theirs).mean() - 1))
+    assert missed / total < 0.03 and extra / total < 0.03, (missed, extra, total)
+    assert np.median(apart) < 0.01 and np.mean(np.array(apart) < 0.05) > 0.9, apart
 
 
 def test_rate_and_qrs_agree_with_what_the_carts_print(real: Path) -> None:

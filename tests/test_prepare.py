@@ -171,7 +171,7 @@ def test_an_interrupted_run_repeats_no_finished_block(study, monkeypatch):
 def test_new_settings_or_files_make_old_blocks_stale(study):
     plan = prepare.make_plan(study, "sahzu")
     assert prepare.make_plan(study, "sahzu").work == plan.work
-    file = plan.cohort.path / plan.table["ecg"][0]
+    file = plan.cohort.path / plan.table["ecg"].iloc[0]
     file.write_bytes(file.read_bytes() + b"\n")
     changed = prepare.make_plan(study, "sahzu").work
     params = study.path("params.yaml")
@@ -405,6 +405,38 @@ def test_exit_codes_of_the_check(study, monkeypatch, capsys):
     assert "error    tables" in capsys.readouterr().out
     assert main(["check", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["ukb", "mimic", "manifest", "wfdb"])
+def test_every_layout_is_checked_and_scripts_learn_of_errors(study, monkeypatch, capsys, layout):
+    monkeypatch.chdir(study.root)
+    name = {"manifest": "sahzu", "wfdb": "tree"}.get(layout, layout)
+    folder = study.path("data", {"tree": "mimic"}.get(name, name))
+    block = (
+        "  tree:\n    label: T\n    path: data/mimic\n    depends: data/mimic\n    layout: wfdb\n    role: external\n"
+    )
+    with study.path("cohorts.yaml").open("a") as handle:
+        handle.write(block)
+    assert main(["check", name, "--sample", "4"]) == 0
+    said = capsys.readouterr().out
+    for item in (
+        "records",
+        "ECG files",
+        "reading",
+        "format",
+        "unit",
+        "leads",
+        "rate",
+        "length",
+        "amplitude",
+        "heart rate",
+    ):
+        assert f" {item} " in said, item
+    for path in (path for path in folder.rglob("*") if path.suffix in (".xml", ".dcm", ".hea", ".dat")):
+        path.write_bytes(b"nothing")
+    assert main(["check", name, "--sample", "4"]) == 1
+    said = capsys.readouterr().out
+    assert "error    reading" in said and "0 of 4 sampled ECGs can be read" in " ".join(said.split())
 
 
 @pytest.mark.real

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cardionets import diseases, flow, phenotypes, schema, splits, store
@@ -17,29 +19,37 @@ from cardionets.config import Cohort, Study, StudyError
 CINES: Final = {"sax": "sax", "4ch": "lax"}
 ACROSS: Final = "duplicate_across_people"
 WITHIN: Final = "duplicate_of_same_person"
+SAID: Final = ("record_id", "person", "age", "sex", "excluded")
+"""What the flow needs to know of everybody."""
+ROWS: Final = tuple(store.ROW_OF.values())
 
 
 def assemble(index: Index, table: pd.DataFrame, blocks: list[Path], study: Study, name: str, target: Path) -> None:
     """Make the store ``target`` of the cohort ``name``.
 
-    ``index``: everything the centre has, with ``person_id`` and ``record_id``; ``table``: the rows that were read, in
-    the order of ``blocks``. Raises StudyError when a block does not fit or no record can be used.
+    ``index``: everything the centre has, with ``person_id`` and ``record_id``; ``table``: the rows of it that were
+    read, in the order of ``blocks``, under their labels in the index. Raises StudyError when a block does not fit or no
+    record can be used. Each table is as narrow as what follows needs, for there may be millions of rows.
     """
     cohort, protocol = study.cohort(name), study.protocol
-    lines = _complete(pd.concat([_lines(path) for path in blocks], ignore_index=True), table)
+    lines = _complete(_lines(blocks), index.records.loc[table.index])
     lines["reason"] = lines["reason"].where(lines["reason"] != "", duplicates(lines))
     _require_some(lines, name)
     kept = _rows(lines[lines["reason"] == ""].reset_index(drop=True))
     kept["split"] = splits.assign(kept["person_id"], protocol.split) if cohort.is_split else "test"
+    steps = _flow(index.records[list(SAID)], lines[["record_id", "reason", "age", "sex"]], kept)
+    del lines
     records = records_table(kept, Index(kept, index.codes), name, protocol.endpoints.window)
-    meta = _meta(cohort, study, name, index.notes)
-    parts = _parts(blocks, kept)
-    store.write(target, study.grid, meta, records, _flow(index.records, lines, kept), parts)
+    parts = _parts(blocks, kept[["block", *_pointers(kept)]].copy())
+    del kept
+    store.write(target, study.grid, _meta(cohort, study, name, index.notes), records, steps, parts)
 
 
-def _lines(block: Path) -> pd.DataFrame:
-    found = pd.read_parquet(block / "table.parquet")
-    return found.assign(block=block.name)
+def _lines(blocks: list[Path]) -> pd.DataFrame:
+    """The tables of all blocks as one; a column that a block lacks is missing there."""
+    tables = [pq.ParquetFile(path / "table.parquet").read() for path in blocks]
+    names = np.repeat([path.name for path in blocks], [table.num_rows for table in tables])
+    return pa.concat_tables(tables, promote_options="permissive").to_pandas().assign(block=pd.Categorical(names))
 
 
 def _complete(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -94,9 +104,14 @@ def _rows(kept: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
+def _pointers(kept: pd.DataFrame) -> list[str]:
+    """Columns that say where a row of an array lies in its block and in the store, and whether it is the first."""
+    return [str(name) for name in kept if str(name) in ROWS or str(name).endswith(("slot", "_new"))]
+
+
 def _parts(blocks: list[Path], kept: pd.DataFrame) -> Iterator[tuple[str, int, NDArray[Any]]]:
     """Parts for :func:`cardionets.store.write`: what a block adds to an array is one run of consecutive rows."""
-    groups = {str(name): group for name, group in kept.groupby("block")}
+    groups = {str(name): group for name, group in kept.groupby("block", observed=True)}
     for block in (path for path in blocks if path.name in groups):
         mine = groups[block.name]
         for name, column in store.ROW_OF.items():
@@ -143,7 +158,9 @@ def _flow(everybody: pd.DataFrame, lines: pd.DataFrame, kept: pd.DataFrame) -> p
     for column in ("age", "sex"):
         source[column] = read[column].reindex(source.index).where(source["excluded"] == "", source[column])
     reason = source["excluded"].where(source["excluded"] != "", read["reason"].reindex(source.index))
-    used = kept.set_index("record_id").reindex(source.index[(reason == "").to_numpy()])
+    reasons = [f"{view}_{kind}" for view in CINES for kind in ("reason", "mask_reason")]
+    shown = kept[["record_id", "split", "sax_row", "lax_row", *reasons, *_flags(kept)]]
+    used = shown.set_index("record_id").reindex(source.index[(reason == "").to_numpy()])
     cines = {"sax": used["sax_row"] >= 0, "4ch": used["lax_row"] >= 0}
     cines["sax and 4ch"] = cines["sax"] & cines["4ch"]
     bad = {view: used[f"{view}_reason"].fillna("") for view in CINES}

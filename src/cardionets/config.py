@@ -148,6 +148,7 @@ class Cohort(Settings):
     simulated: bool = False
     manifest: str = "manifest.csv"
     columns: dict[str, str] = Field(default_factory=dict)
+    codes: str | None = None
     exclude: str | None = None
     include: tuple[str, ...] = ()
     mask_labels: dict[int, int] = Field(default_factory=dict)

@@ -35,6 +35,7 @@ SETTINGS: Final[dict[str, str]] = {
     "simulated": "`true` prints SIMULATED wherever the data are shown",
     "manifest": "layout `manifest`: the table, relative to `path`",
     "columns": "layout `manifest`: our column name to yours",
+    "codes": "layout `manifest`: a table of dated diagnoses (`person,vocabulary,code,date`), relative to `path`",
     "exclude": "a list of people or records to leave out, first column, relative to `path`",
     "include": "layout `wfdb`: patterns of headers below `path`; all of them if not set",
     "mask_labels": "numbers in your masks to ours",

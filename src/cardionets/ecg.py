@@ -231,13 +231,15 @@ def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
 NOTCH_ABOVE_UV = 10.0
 
 
-def harmonise(signal: NDArray[Any], rate: float, grid: Grid, protocol: EcgProtocol) -> Floats:
+def harmonise(
+    signal: NDArray[Any], rate: float, grid: Grid, protocol: EcgProtocol, mains: NDArray[Any] | float | None = None
+) -> Floats:
     """Recordings of equal rate and length onto the grid: (..., 12, T) -> float32 (..., 12, grid.samples), uV.
 
     Resampled, band-passed forwards and backwards (Butterworth of order 2, so -6 dB at the edges and no phase), notched
     only where more than ``NOTCH_ABOVE_UV`` of mains is found, and cut to the middle ``grid.seconds``. All of it is one
-    multiplication of the spectrum. Records do not influence each other. Raises ``RecordError`` (``nan``,
-    ``too_short``).
+    multiplication of the spectrum. Records do not influence each other. ``mains``: :func:`mains_uv` where it is known
+    already. Raises ``RecordError`` (``nan``, ``too_short``).
     """
     if not np.isfinite(signal).all():
         raise RecordError("nan", "the signal has samples that are not numbers; run cardionets.gates.inspect first.")
@@ -248,7 +250,8 @@ def harmonise(signal: NDArray[Any], rate: float, grid: Grid, protocol: EcgProtoc
     gain = _band(*protocol.band_hz, float(grid.rate), circle.out)
     spectrum, circle = _spectrum(signal - signal.mean(axis=-1, keepdims=True), rate, grid.rate)
     spectrum *= gain
-    if (noisy := mains_uv(signal, rate, protocol.mains_hz) > NOTCH_ABOVE_UV).any():
+    found = mains_uv(signal, rate, protocol.mains_hz) if mains is None else np.asarray(mains)
+    if (noisy := found > NOTCH_ABOVE_UV).any():
         notch = _notch(protocol.mains_hz, float(grid.rate), circle.out)
         spectrum[noisy] *= notch
     y = _signal(spectrum, circle)

@@ -45,13 +45,19 @@ SCHEDULER: Final = "CARDIONETS_SCHEDULER"
 VIEWS: Final = {"sax": "sax", "4ch": "lax"}
 """Each view and the name of its path in the index."""
 
+READ: Final = ("person_id", "record_id", "ecg", "age", "sex", "sax", "lax", "sax_mask", "lax_mask")
+"""Columns of the index that reading needs."""
+
 Array = NDArray[Any]
 _NO_CINE: Final = {"slot": -1, "mask_slot": -1, "reason": "", "mask_reason": "", "scanned": pd.NaT}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be read, in the order of the store: ``table`` has one row per record that nobody excluded."""
+    """What is to be read, in the order of the store.
+
+    ``table``: ``READ`` of every record that nobody excluded, labelled as in ``index``.
+    """
 
     index: Index
     table: pd.DataFrame
@@ -89,7 +95,7 @@ def make_plan(study: Study, name: str) -> Plan:
     ids = {kind: splits.pseudonyms(records[kind], kind, name, salt) for kind in ("person", "record")}
     table = records.assign(person_id=ids["person"], record_id=ids["record"])
     index = Index(table, index.codes, index.notes)
-    todo = table[table["excluded"] == ""].sort_values(["person_id", "record_id"], ignore_index=True)
+    todo = table.loc[table["excluded"] == "", list(READ)].sort_values(["person_id", "record_id"])
     key = _fingerprint(todo, cohort, study)
     work = study.path("store", ".work", f"{name}-{key}")
     return Plan(index, todo, cohort, work, study.grid, protocol.ecg, protocol.quality)
@@ -207,7 +213,6 @@ class Block:
 
 def _slice(plan: Plan, number: int) -> Block:
     rows = plan.table.iloc[number * BLOCK : (number + 1) * BLOCK]
-    rows = rows[["ecg", "age", "sex", "sax", "lax", "sax_mask", "lax_mask"]]
     cohort = plan.cohort
     measure = bool(plan.index.records[list(phenotypes.NAMES)].isna().all().all())
     return Block(rows, cohort.path, cohort.ecg, cohort.mask_labels, measure, plan.grid, plan.protocol, plan.gates)
@@ -255,12 +260,12 @@ def reason_of(fault: Exception) -> str:
 
 def _signal(record: EcgRecord, block: Block, rows: _Rows) -> dict[str, Any]:
     rate = block.grid.rate
-    signal = harmonise(record.signal, record.rate, block.grid, block.protocol)
+    scores = noise_scores(record.signal, record.rate, block.protocol.mains_hz)
+    signal = harmonise(record.signal, record.rate, block.grid, block.protocol, scores["mains_uv"])
     peaks = r_peaks(signal, rate)
     beat = median_beat(signal, peaks, rate)
     if max(np.abs(signal).max(), np.abs(beat).max()) > 32767:
         raise RecordError("amplitude_high", "the signal does not fit 16 bits of 1 uV; exclude it.")
-    scores = noise_scores(record.signal, record.rate, block.protocol.mains_hz)
     flags = noise_flags(scores) | {f"q_{name}": True for name in record.flags}
     values = (
         scores

@@ -121,7 +121,7 @@ def _sentence(source: str, column: object, rule: object, cases: pd.DataFrame) ->
 def faults(schema: DataFrameSchema, frame: pd.DataFrame, source: str) -> list[str]:
     """Every fault of ``frame`` as one sentence per column and rule; an empty list when there is none."""
     try:
-        schema.validate(frame, lazy=True)
+        schema.validate(frame, lazy=True, inplace=True)  # no rule changes a value: no copy is needed
     except errors.SchemaErrors as error:
         cases = error.failure_cases
         cases["column"] = cases["column"].where(cases["check"] != "column_in_dataframe", "")

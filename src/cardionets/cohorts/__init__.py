@@ -74,7 +74,9 @@ def _column(frame: pd.DataFrame, name: str, default: object) -> pd.Series:
 
 def _text(frame: pd.DataFrame, name: str) -> pd.Series:
     values = _column(frame, name, "")
-    return values.astype(object).where(values.notna(), "").astype(str).str.strip()
+    if not isinstance(values.dtype, pd.StringDtype):
+        values = values.astype(object).where(values.notna(), "").astype(str)
+    return values.astype("str").fillna("").str.strip()
 
 
 def dates(values: pd.Series) -> pd.Series:

@@ -4,6 +4,7 @@ Columns carry the names of :data:`cardionets.schema.MANIFEST`, UK Biobank phenot
 ``f.24100.2.0`` or ``p24100_i2``), or the site's own names mapped in ``cohorts.yaml`` under ``columns`` (our name:
 theirs). Codes in one cell are joined by ";".
 ``coded``: 1 where the person's diagnoses are complete, ``ecg`` where the ECG's own findings are, 0 where neither is.
+Diagnoses with their dates stand in a table of their own, named in ``cohorts.yaml`` under ``codes``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import difflib
 import pandas as pd
 
 from cardionets import phenotypes, schema
-from cardionets.cohorts import Index, codes_of, make_index, read_table
+from cardionets.cohorts import Index, codes_of, dates, make_index, read_table
 from cardionets.cohorts.ukb import canonical
 from cardionets.config import Cohort, StudyError
 
@@ -65,6 +66,26 @@ def _coded(table: pd.DataFrame) -> pd.Series:
     return table[present].notna().any(axis=1).map({True: "full", False: "none"})
 
 
+def _dated(cohort: Cohort, people: pd.Series) -> pd.DataFrame:
+    """The table of dated diagnoses, one row per code, of the people of the manifest; an empty date is unknown."""
+    source = f"cohort {cohort.label}"
+    table = read_table(cohort.path / str(cohort.codes), source, ["person", "vocabulary", "code", "date"])
+    words = table["vocabulary"].str.strip().str.lower()
+    tests = {
+        "vocabulary": (words.isin(_VOCABULARIES), f"must be one of {', '.join(_VOCABULARIES)}"),
+        "date": (table["date"].isna() | dates(table["date"]).notna(), "must be a date, YYYY-MM-DD"),
+    }
+    faults = [
+        f"{source}: {cohort.codes}: {name}: {rule}; {(~good).sum()} rows do not "
+        f"(first: {table[name][~good].iloc[0]!r}); correct them."
+        for name, (good, rule) in tests.items()
+        if not good.all()
+    ]
+    if faults:
+        raise StudyError("\n".join(faults))
+    return table.assign(vocabulary=words, record="")[table["person"].isin(people)]
+
+
 def index(cohort: Cohort) -> Index:
     """One row per line of the manifest. Raises one ``StudyError`` with every missing, misspelt or malformed column."""
     source = f"{cohort.path.name}/{cohort.manifest}"
@@ -77,5 +98,6 @@ def index(cohort: Cohort) -> Index:
     own = table["record"].where(table["coded"] == "ecg", "")  # what an ECG shows is said of that ECG alone
     present = [name for name in _VOCABULARIES if name in table]
     codes = [codes_of(table["person"], table[name], name, per_record=own) for name in present]
+    codes += [_dated(cohort, table["person"])] if cohort.codes else []
     notes = (f"columns ignored: {', '.join(ignored)}",) if ignored else ()
     return make_index(table, pd.concat(codes, ignore_index=True) if codes else None, notes)

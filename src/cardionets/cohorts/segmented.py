@@ -8,7 +8,7 @@ ACDC (Bernard et al., IEEE TMI 2018;37:2514): ``patient001/Info.cfg``, ``patient
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cardionets.cmr import mask_to_grid, middle_slice, place, to_grid
 from cardionets.cohorts import read_table
 from cardionets.cohorts.nifti_cine import LABELS, Stack, read_nifti_masks, read_nifti_stack, read_pair
-from cardionets.config import StudyError
+from cardionets.config import Grid, StudyError
 from cardionets.measure import measure_stack
 
 INFO: Final = {"ED": "ed", "ES": "es", "Group": "group", "Height": "height_cm", "Weight": "weight_kg"}
@@ -40,6 +41,18 @@ class Segmented:
         """Volumes, ejection fraction, mass and wall thickness: see :func:`cardionets.measure.measure_stack`."""
         stack = self.images
         return measure_stack(self.masks, stack.spacing_mm, stack.step_mm, frames=(self.ed, self.es))
+
+    def on_grid(self, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The middle slice as the store has it, (frame, H, W) from end-diastole, and its masks (2, H, W) at ED and ES.
+
+        The centre is that of the masks. Between the two phases nothing is drawn, so nothing is made up there.
+        """
+        cine = self.images.cine("sax")
+        drawn = self.masks[middle_slice(range(len(self.masks)))]
+        where = replace(place(cine, drawn), start=self.ed)
+        stored = grid.model_copy(update={"frames": len(drawn)})
+        masks = mask_to_grid(drawn, cine, stored, where)
+        return to_grid(cine, grid, where), masks[[0, (self.es - self.ed) % len(drawn)]]
 
 
 def read_acdc(folder: Path) -> Segmented:

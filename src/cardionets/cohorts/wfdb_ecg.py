@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ from cardionets.ecg import RecordError
 
 _FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
 _GAIN = re.compile(r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)?(?:\(([-+]?\d+)\))?(?:/(\S+))?$")
-_MISSING = -32768
+MISSING = {
+    **dict.fromkeys((80, 508), -(2**7)), **dict.fromkeys((310, 311), -(2**9)), 212: -(2**11),
+    **dict.fromkeys((16, 61, 160, 516), -(2**15)), **dict.fromkeys((24, 524), -(2**23)), 32: -(2**31),
+}  # fmt: skip
+"""The lowest number of each signal format stands for a missing sample (signal(5) of the WFDB manual)."""
 
 
 @dataclass(frozen=True)
-class Channel:
-    """One signal line of a header; ``checksum`` None where the header stops short of it."""
+class Form:
+    """How samples are stored: what the signal lines of one source share."""
 
-    file: str
     format: int
     per_frame: int
     skew: int
@@ -35,6 +39,14 @@ class Channel:
     gain: float
     baseline: int
     unit: str
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One signal line of a header; ``checksum`` None where the header stops short of it."""
+
+    file: str
+    form: Form
     checksum: int | None
     name: str
 
@@ -97,26 +109,30 @@ def codes(header: Header) -> tuple[str, ...]:
     return tuple(code.strip() for code in (_comment(header.comments, "dx") or "").split(",") if code.strip())
 
 
+@lru_cache(maxsize=1024)
+def _form(kind: str, gain: str, zero: str) -> Form | str:
+    """Format, gain and ADC zero as written ("" = not there), or what is wrong with them."""
+    form, size = _FORMAT.match(kind), _GAIN.match(gain)
+    if form is None:
+        return f"format {kind!r} is not understood"
+    if size is None:
+        return f"gain {gain!r} is not understood"
+    numbers = (int(form[1]), int(form[2] or 1), int(form[3] or 0), int(form[4] or 0))
+    return Form(*numbers, float(size[1] or 0), int(size[2] or zero or 0), size[3] or "mV")
+
+
 def _channel(path: Path, parts: list[str]) -> Channel:
-    kind = _FORMAT.match(parts[1]) if len(parts) > 1 else None
-    if kind is None or Path(parts[0]).name != parts[0]:
-        raise _bad(path, f"signal line {' '.join(parts)!r} is not understood or leaves the folder")
-    gain = _GAIN.match(parts[2]) if len(parts) > 2 else None
-    if len(parts) > 2 and gain is None:
-        raise _bad(path, f"gain {parts[2]!r} is not understood")
-    size = float(gain[1]) if gain and gain[1] else 0.0
-    zero = int(parts[4]) if len(parts) > 4 else 0
+    if "/" in parts[0] or "\\" in parts[0] or parts[0] in ("", ".", ".."):
+        raise _bad(path, f"signal file {parts[0]!r} leaves the folder")
+    kind, gain, _, zero, _, checksum, *rest = [*parts[1:], *[""] * max(0, 7 - len(parts))]
+    form = _form(kind, gain, zero)
+    if isinstance(form, str):
+        raise _bad(path, form)
     return Channel(
         file=parts[0],
-        format=int(kind[1]),
-        per_frame=int(kind[2] or 1),
-        skew=int(kind[3] or 0),
-        offset=int(kind[4] or 0),
-        gain=size,
-        baseline=int(gain[2]) if gain and gain[2] else zero,
-        unit=gain[3] if gain and gain[3] else "mV",
-        checksum=int(parts[6]) if len(parts) > 6 else None,
-        name=" ".join(parts[8:]) or f"channel {parts[0]}",
+        form=form,
+        checksum=int(checksum) if checksum else None,
+        name=" ".join(rest[1:]) or f"channel {parts[0]}",
     )
 
 
@@ -126,7 +142,7 @@ def _format16(path: Path, header: Header) -> NDArray[np.int16]:
     for file in dict.fromkeys(channel.file for channel in header.channels):
         group = [channel for channel in header.channels if channel.file == file]
         source = path.with_name(file)
-        data = np.fromfile(source, "<i2", offset=group[0].offset)
+        data = np.fromfile(source, "<i2", offset=group[0].form.offset)
         length = header.samples or len(data) // len(group)
         if len(data) < length * len(group):
             raise corrupt(path, f"{file} holds {len(data) // len(group)} samples per lead instead of {length}")
@@ -144,22 +160,27 @@ def _verify(path: Path, header: Header, signal: NDArray[np.int16]) -> None:
 
 
 def _physical(header: Header, digital: NDArray[Any]) -> NDArray[np.float32]:
-    baseline = np.array([channel.baseline for channel in header.channels], np.float32)
+    baseline = np.array([channel.form.baseline for channel in header.channels], np.float32)
     signal = digital.astype(np.float32) - baseline[:, None] if baseline.any() else digital.astype(np.float32)
-    if (lost := digital == _MISSING).any():
+    if (lost := digital == MISSING[16]).any():
         signal[lost] = np.nan
     return signal
 
 
-def _by_library(path: Path, header: Header) -> NDArray[np.float32]:
+def _by_library(path: Path, header: Header) -> NDArray[np.float64]:
+    """(lead, T) without baselines, missing samples as NaN; of several samples in a frame the mean."""
     import wfdb
 
-    record = wfdb.rdrecord(str(path.with_suffix("")), physical=False, smooth_frames=True, return_res=32)
-    digital = record.d_signal.T  # (T, lead) -> (lead, T)
-    lost = digital == np.iinfo(digital.dtype).min
-    signal = _physical(header, digital)
-    signal[lost] = np.nan
-    return signal
+    stored = wfdb.rdrecord(str(path.with_suffix("")), physical=False, smooth_frames=False, return_res=64).e_d_signal
+    rows = []
+    for channel, digital in zip(header.channels, stored, strict=True):
+        total = int(digital.sum(dtype=np.int64))
+        if channel.checksum is not None and (total - channel.checksum) % 65536:
+            raise corrupt(path, f"the checksum of lead {channel.name} does not fit")
+        signal = digital.astype(np.float64) - channel.form.baseline
+        signal[digital == MISSING.get(channel.form.format)] = np.nan
+        rows.append(signal.reshape(-1, channel.form.per_frame).mean(axis=1))
+    return np.stack(rows)
 
 
 def _check_files(path: Path, header: Header) -> None:
@@ -179,10 +200,11 @@ def read_wfdb(path: Path) -> Raw:
     path = path.with_suffix(".hea")
     header = read_header(path)
     _check_files(path, header)
-    simple = all(c.format == 16 and c.per_frame == 1 and c.skew == 0 for c in header.channels)
+    forms = [channel.form for channel in header.channels]
+    simple = all(form.format == 16 and form.per_frame == 1 and form.skew == 0 for form in forms)
     signal = _physical(header, _format16(path, header)) if simple else _by_library(path, header)
-    uncalibrated = any(channel.gain == 0 for channel in header.channels)
-    scale = None if uncalibrated else np.array([unit_uv(c.unit, path) / c.gain for c in header.channels if c.gain])
+    uncalibrated = any(form.gain == 0 for form in forms)
+    scale = None if uncalibrated else np.array([unit_uv(form.unit, path) / form.gain for form in forms])
     return Raw(
         signal,
         tuple(channel.name for channel in header.channels),
