@@ -58,12 +58,13 @@ def _complete(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         raise StudyError(
             f"store/.work: {len(lines)} records in the blocks but {len(table)} in the plan; delete the folder."
         )
-    said = ("file_age", "file_sex", "file_date", "digest", *schema.FEATURES, *schema.NOISE)
+    said = ("file_age", "file_sex", "file_date", "file_device", "digest", *schema.FEATURES, *schema.NOISE)
     views = (f"{view}_{key}" for view in CINES for key in ("slot", "mask_slot", "reason", "mask_reason", "scanned"))
     lines = lines.reindex(columns=list(dict.fromkeys([*lines.columns, *said, *views])))
     both = pd.concat([table.reset_index(drop=True), lines], axis=1)
     both["age"] = both["age"].fillna(pd.to_numeric(both["file_age"]))
     both["sex"] = both["sex"].where(both["sex"].notna(), both["file_sex"])
+    both["device"] = both["device"].where(both["device"].fillna("").ne(""), both["file_device"])
     both["ecg_date"] = both["ecg_date"].fillna(pd.to_datetime(both["file_date"]))
     for name in (name for name in phenotypes.NAMES if f"sax_measured_{name}" in both):
         both[name] = both[name].fillna(both[f"sax_measured_{name}"])

@@ -62,7 +62,7 @@ class EcgRecord:
 
     ``signal``: float32 (lead 12, sample T) in uV, canonical order; ``rate`` in Hz, ``age`` in years, ``sex`` F or M.
     What the file does not say is None. ``flags`` names what the reader did beyond copying, e.g. ``derived_limb_leads``;
-    ``unit`` where the microvolts come from.
+    ``unit`` where the microvolts come from, ``device`` the electrocardiograph's model.
     """
 
     signal: Floats
@@ -74,6 +74,7 @@ class EcgRecord:
     source: str = ""
     flags: tuple[str, ...] = ()
     unit: str = ""
+    device: str | None = None
 
     @property
     def seconds(self) -> float:

@@ -284,6 +284,7 @@ def _said(record: EcgRecord, entry: Any) -> dict[str, Any]:
         "file_age": record.age,
         "file_sex": record.sex,
         "file_date": pd.Timestamp(record.date) if record.date else pd.NaT,
+        "file_device": record.device,
     }
     return said | {"q_identity": bool(other_sex or other_age)}
 

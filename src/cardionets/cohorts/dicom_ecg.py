@@ -89,4 +89,5 @@ def read_dicom_ecg(path: Path) -> Raw:
         date=date,
         age=parse_age(str(dataset.get("PatientAge", ""))) or age_at(born, date),
         sex=parse_sex(str(dataset.get("PatientSex", ""))),
+        device=f"{dataset.get('Manufacturer', '')} {dataset.get('ManufacturerModelName', '')}",
     )

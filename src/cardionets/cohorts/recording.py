@@ -49,6 +49,7 @@ class Raw:
     age: float | None = None
     sex: str | None = None
     flags: tuple[str, ...] = ()
+    device: str | None = None
 
 
 def finish(raw: Raw, declared: CohortEcg, path: Path) -> EcgRecord:
@@ -71,7 +72,16 @@ def finish(raw: Raw, declared: CohortEcg, path: Path) -> EcgRecord:
         raise RecordError(fault.reason, f"{path.name}: {fault}") from None
     flags = (*(["derived_limb_leads"] if derived_leads(names) else []), *(["calibration_cut"] if trimmed else []))
     return EcgRecord(
-        leads, rate, raw.person, raw.date, raw.age, raw.sex, path.name, raw.flags + flags, _said_unit(raw, declared)
+        leads,
+        rate,
+        raw.person,
+        raw.date,
+        raw.age,
+        raw.sex,
+        path.name,
+        raw.flags + flags,
+        _said_unit(raw, declared),
+        model_name(raw.device),
     )
 
 
@@ -155,6 +165,11 @@ def parse_sex(text: str | None) -> str | None:
     """ "F" or "M" from the usual spellings, else None."""
     word = (text or "").strip().upper()
     return "F" if word in ("F", "FEMALE", "WOMAN", "女") else "M" if word in ("M", "MALE", "MAN", "男") else None
+
+
+def model_name(text: str | None) -> str | None:
+    """The electrocardiograph's model on one line of at most 40 characters; None where nothing is said."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text or "").split())[:40].strip() or None
 
 
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}

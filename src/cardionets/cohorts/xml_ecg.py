@@ -132,6 +132,7 @@ def _cardiosoft(path: Path, root: Element, kind: Kind) -> Raw:
         date=date,
         age=parse_age(_text(root, "PatientInfo", "Age")) or age_at(born, date),
         sex=parse_sex(_text(root, "PatientInfo", "Gender")),
+        device=_text(root, "DeviceInfo", "Desc"),
     )
 
 
@@ -168,6 +169,7 @@ def _muse(path: Path, root: Element, kind: Kind) -> Raw:
         date=parse_date(time, ("%m-%d-%Y %H:%M:%S",)),
         age=parse_age(_text(person, "PatientAge"), _text(person, "AgeUnits")),
         sex=parse_sex(_text(person, "Gender")),
+        device=_text(root, "TestDemographics", "AcquisitionDevice"),
     )
 
 
@@ -243,4 +245,5 @@ def _hl7(path: Path, root: Element) -> Raw:
         date=date,
         age=age_at(parse_date(_value(person, "birthTime"), _STAMPS), date),
         sex=parse_sex(_value(person, "administrativeGenderCode", attribute="code")),
+        device=_text(root, "manufacturedSeriesDevice", "manufacturerModelName"),
     )

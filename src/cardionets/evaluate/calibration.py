@@ -216,11 +216,13 @@ class Recalibrator:
         if method != "isotonic":
             line = coefficients(labels, risk, method)
             return cls(lambda wanted: np.asarray(expit(line[0] + line[1] * log_odds(wanted))))
-        from sklearn.isotonic import IsotonicRegression
+        from scipy.optimize import isotonic_regression
 
         require_classes(labels)
-        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(risk, labels.astype(float))
-        return cls(lambda wanted: np.asarray(fitted.predict(wanted)))
+        steps, place, size = np.unique(risk, return_inverse=True, return_counts=True)
+        share = np.bincount(place, labels) / size  # equal risks get one value
+        level = isotonic_regression(share, weights=size).x
+        return cls(lambda wanted: np.asarray(np.interp(wanted, steps, level)))
 
 
 def recalibrated(

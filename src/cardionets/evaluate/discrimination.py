@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binom, chi2, rankdata
+from scipy.special import bdtr, chdtrc
 
 from cardionets.evaluate.bootstrap import person_codes, person_sums
 from cardionets.evaluate.estimate import (
@@ -44,10 +45,16 @@ def placements(labels: Bools, scores: Floats) -> tuple[Floats, Floats]:
     scores (k, n) -> V10 (k, positives), V01 (k, negatives); the mean of each is the AUC.
     """
     positive, negative = scores[:, labels], scores[:, ~labels]
-    ranks = rankdata(scores, axis=1)
-    v10 = (ranks[:, labels] - rankdata(positive, axis=1)) / negative.shape[1]
-    v01 = 1 - (ranks[:, ~labels] - rankdata(negative, axis=1)) / positive.shape[1]
+    ranks = midranks(scores)
+    v10 = (ranks[:, labels] - midranks(positive)) / negative.shape[1]
+    v01 = 1 - (ranks[:, ~labels] - midranks(negative)) / positive.shape[1]
     return v10, v01
+
+
+def midranks(values: Floats) -> Floats:
+    """Ranks from 1 along the last axis of (..., n); equal values share their mean rank."""
+    rows = values.reshape(-1, values.shape[-1])
+    return np.stack([pd.Series(row).rank().to_numpy() for row in rows]).reshape(values.shape)
 
 
 def _scatter(left: Floats, right: Floats, clusters: int) -> Floats:
@@ -122,6 +129,14 @@ def called_counts(labels: Bools, scores: Floats, weights: Floats) -> tuple[Float
     w = weights[:, order]
     true, shown = np.cumsum(w * hit, axis=1)[:, ends], np.cumsum(w, axis=1)[:, ends]
     return true, shown - true
+
+
+def roc(labels: Bools, scores: Floats) -> tuple[Floats, Floats]:
+    """False and true positive rates (k,) from (0, 0) to (1, 1), only the points where the curve turns."""
+    true, false = (np.append(0.0, c[0] / c[0, -1]) for c in called_counts(labels, scores, np.ones((1, len(labels)))))
+    turn = np.diff(true)[:-1] * np.diff(false)[1:] != np.diff(true)[1:] * np.diff(false)[:-1]
+    bend = np.concatenate([[True], turn, [True]])
+    return false[bend], true[bend]
 
 
 def average_precision(true: Floats, false: Floats, prevalence: float | None = None) -> Floats:
@@ -287,9 +302,9 @@ def mcnemar(correct_a: Bools, correct_b: Bools) -> tuple[float, float]:
     if discordant == 0:
         raise NotEstimableError("the two decisions never differ")
     if discordant < 25:
-        return float(min(only_a, only_b)), min(1.0, float(2 * binom.cdf(min(only_a, only_b), discordant, 0.5)))
+        return float(min(only_a, only_b)), min(1.0, float(2 * bdtr(min(only_a, only_b), discordant, 0.5)))
     statistic = (abs(only_a - only_b) - 1) ** 2 / discordant
-    return float(statistic), float(chi2.sf(statistic, 1))
+    return float(statistic), float(chdtrc(1, statistic))
 
 
 def macro_ovr_auc(classes: NDArray[Any], scores: dict[str, Floats], weights: Floats | None = None) -> Floats:

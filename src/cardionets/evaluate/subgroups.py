@@ -43,8 +43,14 @@ def standard_groups(records: pd.DataFrame) -> pd.DataFrame:
             {True: "atrial fibrillation", False: "no atrial fibrillation"}, na_action="ignore"
         )
     if "device" in records and records["device"].notna().any():
-        groups["device"] = records["device"]
+        groups["device"] = _frequent(records["device"])
     return groups
+
+
+def _frequent(names: pd.Series, most: int = 6) -> pd.Series:
+    """The ``most`` frequent names of at least :data:`MINIMUM` records; the rest are one group."""
+    counts = names.value_counts()
+    return names.where(names.isna() | names.isin(counts.index[counts >= MINIMUM][:most]), "other devices")
 
 
 def _bands(values: pd.Series, edges: tuple[int, ...]) -> pd.Series:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from cardionets.evaluate.bootstrap import clustered_mean, person_codes, weight_blocks
 from cardionets.evaluate.cube import Cube
+from cardionets.evaluate.discrimination import midranks
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, percentile
 from cardionets.evaluate.rows import Rows, attempt
 
@@ -86,7 +86,7 @@ def _spearman(x: Floats, y: Floats, persons: NDArray[Any], replicates: int, seed
         raise NotEstimableError("fewer than 3 records have phenotypes and a novelty score")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         raise NotEstimableError("the novelty or the error is the same for everybody")
-    a, b = rankdata(x), rankdata(y)
+    a, b = midranks(np.stack([x, y]))
     codes, people = person_codes(persons)
     terms = np.stack([np.ones_like(a), a, b, a * a, b * b, a * b], axis=1)  # (n, 6)
     drawn = [w[:, codes] @ terms for w in weight_blocks(people, replicates, seed)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -89,9 +90,15 @@ def scatter_sheet(truth: Values, predicted: Values, columns: int = 8, title: str
         raise StudyError("scatter: no phenotype is both measured and predicted; predict this cohort again.")
     rows = -(-len(names) // columns)
     figure, ax = plt.subplots(figsize=(7.2, 1.13 * rows + 0.5))
-    for i, name in enumerate(names):
-        corner = (i % columns) * 1.08, -(i // columns) * 1.32
+    corners = [((i % columns) * 1.08, -(i // columns) * 1.32) for i in range(len(names))]
+    clouds = [
         _square(ax, name, np.asarray(truth[name], dtype=float), np.asarray(predicted[name], dtype=float), corner)
+        for name, corner in zip(names, corners)
+    ]
+    ax.scatter(*np.concatenate(clouds, axis=1), s=1.2, alpha=0.35, lw=0, c=OKABE_ITO[0], rasterized=True)
+    edges = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
+    ax.add_collection(LineCollection([edges + c for c in corners], colors="black", linewidths=0.4))
+    ax.add_collection(LineCollection([edges[::2][:2] + c for c in corners], colors=GREY, linewidths=0.4, ls=":"))
     ax.set(xlim=(-0.02, columns * 1.08), ylim=(-(rows - 1) * 1.32 - 0.12, 1.32))
     ax.axis("off")
     ax.set_title(title or "Predicted (vertical) against CMR (horizontal)")
@@ -100,26 +107,25 @@ def scatter_sheet(truth: Values, predicted: Values, columns: int = 8, title: str
 
 def _square(
     ax: Axes, name: str, truth: NDArray[np.floating], made: NDArray[np.floating], corner: tuple[float, float]
-) -> None:
+) -> NDArray[np.floating]:
+    """Write a square's words; returns its points (2, n) in the coordinates of the sheet."""
     x0, y0 = corner
     known = np.isfinite(truth) & np.isfinite(made)
     x, y = truth[known], made[known]
     phenotype = phenotypes.BY_NAME.get(name)
     label, unit = (_short(phenotype.label), phenotype.unit) if phenotype else (name, "")
-    ax.plot(x0 + np.array([0, 1, 1, 0, 0]), y0 + np.array([0, 0, 1, 1, 0]), color="black", lw=0.4)
     ax.text(x0, y0 + 1.03, label, fontsize=4.6, weight="bold", va="bottom")
     if len(x) < 3:
         ax.text(x0 + 0.5, y0 + 0.5, f"n = {len(x)}", fontsize=5, ha="center", color=GREY)
-        return
+        return np.empty((2, 0))
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     span = max(high - low, 1e-9)
-    ax.plot([x0, x0 + 1], [y0, y0 + 1], color=GREY, lw=0.4, ls=":")
-    ax.scatter(x0 + (x - low) / span, y0 + (y - low) / span, s=1.2, alpha=0.35, lw=0, c=OKABE_ITO[0], rasterized=True)
     found = {k: v.item() for k, v in Moments.of(x[:, None], y[:, None], np.arange(len(x))).scores().items()}
     ax.text(x0 + 0.04, y0 + 0.96, f"R² {found['r2']:.2f}\nr {found['r']:.2f}", fontsize=4.4, va="top")
     ax.text(x0 + 0.97, y0 + 0.04, f"n {len(x):,}", fontsize=4, ha="right", color=GREY)
     reach = " to ".join(f"{edge:,.0f}" if abs(edge) >= 100 else f"{edge:.3g}" for edge in (low, high))
     ax.text(x0, y0 - 0.03, f"{reach} {unit}".replace("-", "−"), fontsize=4, va="top", color=GREY)
+    return np.stack([x0 + (x - low) / span, y0 + (y - low) / span])
 
 
 def _short(label: str) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import cache, wraps
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Final, ParamSpec
+from typing import Final, ParamSpec
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -32,7 +33,8 @@ METADATA: Final[dict[str, dict[str, str | None]]] = {
     ".svg": {"Date": None, "Creator": None},
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-COMPRESSION: Final[dict[str, dict[str, Any]]] = {".png": {"pil_kwargs": {"compress_level": 3}}}
+DPI: Final = 300
+COMPRESSION: Final = 3
 """Level 3 writes a drawing of lines in half the time of the default and within a tenth of its size."""
 Arguments = ParamSpec("Arguments")
 
@@ -142,20 +144,29 @@ def save(
         for suffix in suffixes:
             target = stem.with_name(stem.name + suffix)
             with atomic_path(target) as aside:
-                figure.savefig(
-                    aside, format=suffix[1:], dpi=300, metadata=METADATA[suffix], **COMPRESSION.get(suffix, {})
-                )
+                if suffix == ".png":
+                    raster(figure).save(aside, "PNG", compress_level=COMPRESSION, dpi=(DPI, DPI))
+                else:
+                    figure.savefig(aside, format=suffix[1:], dpi=DPI, metadata=METADATA[suffix])
             written.append(target)
     return written
 
 
+def raster(figure: Figure, dpi: int = DPI) -> Image.Image:
+    """A figure as a picture without transparency."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+
+
 def smaller(png: Path, dpi: int = 110) -> bytes:
-    """A PNG of :func:`save` at a lower resolution, for the notebook."""
+    """A PNG of :func:`save` at a lower resolution and with a palette, for the notebook."""
     with Image.open(png) as image:
-        shown = image.convert("RGB")
-    shown.thumbnail((shown.width * dpi // 300, shown.height * dpi // 300), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        size = image.width * dpi // DPI, image.height * dpi // DPI
+        small = image.convert("RGB").resize(size, Image.Resampling.HAMMING)
     buffer = io.BytesIO()
-    shown.save(buffer, format="png")
+    small.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "PNG")
     return buffer.getvalue()
 
 

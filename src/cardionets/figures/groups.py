@@ -38,28 +38,31 @@ def subgroup_forest(table: pd.DataFrame, names: Mapping[str, str], metric: str =
         _panel(ax, table[table["endpoint"] == endpoint], keys, metric)
         if i + columns >= len(endpoints):
             ax.set_xlabel(f"{LABELS.get(metric, metric)} (95 % interval); people at the right", fontsize=6.5)
+            ax.tick_params(labelbottom=True)
     figure.suptitle(title or "Subgroups", x=0.01, ha="left", fontsize=9, weight="bold")
     return figure
 
 
 def _panel(ax: Axes, table: pd.DataFrame, keys: pd.DataFrame, metric: str) -> None:
-    y, ticks, labels = 0.0, [], []
+    y, ticks, labels = 0.0, list[float](), list[str]()
     edge = ax.get_yaxis_transform()
     for k, (variable, group) in enumerate(keys.groupby("variable", sort=False)):
         part = table[table["variable"] == variable]
         p = part.loc[part["metric"] == f"{metric}_interaction_p_holm", "estimate"]
         said = f"{p.iloc[0]:.2f}" if len(p) and p.notna().all() else "–"
         ax.text(0.02, y, f"{variable}: interaction p {said}", fontsize=5.8, weight="bold", va="center", transform=edge)
-        for name in group["group"]:
-            y += 1
-            ticks.append(y)
-            labels.append(str(name).replace("atrial fibrillation", "AF"))
-            row = part[(part["metric"] == metric) & (part["group"] == name)]
-            if len(row):
-                bars, tint = bars_of(row), OKABE_ITO[k % 5]
-                ax.errorbar(row["estimate"], [y], xerr=bars, fmt=MARKS[k % 8], ms=3, lw=0.8, color=tint)
-                ax.text(1.0, y, f"{int(row['n'].iloc[0]):,}", fontsize=5.3, va="center", ha="right", transform=edge)
-        y += 1.6
+        names = list(group["group"])
+        place = dict(zip(names, y + 1 + np.arange(len(names))))
+        ticks += place.values()
+        labels += [str(name).replace("atrial fibrillation", "AF") for name in names]
+        rows = part[(part["metric"] == metric) & part["group"].isin(names)]
+        height = rows["group"].map(place)
+        ax.errorbar(
+            rows["estimate"], height, xerr=bars_of(rows), fmt=MARKS[k % 8], ms=3, lw=0.8, color=OKABE_ITO[k % 5]
+        )
+        for n, at in zip(rows["n"], height):
+            ax.text(1.0, at, f"{int(n):,}", fontsize=5.3, va="center", ha="right", transform=edge)
+        y += len(names) + 1.6
     ax.set_yticks(ticks, labels, fontsize=6)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(y - 0.6, -0.8)

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
 from cardionets.evaluate import calibration, discrimination
 from cardionets.evaluate.estimate import NotEstimableError
@@ -84,7 +83,7 @@ def roc(shown: Panels, title: str = "ROC", level: float = 0.95) -> Figure:
             _sorry(ax, error)
             continue
         for k, arm in enumerate(reversed(list(risks))):
-            x, y, _ = roc_curve(labels, risks[arm])
+            x, y = discrimination.roc(labels, np.asarray(risks[arm], dtype=float))
             e = discrimination.auc(labels, np.asarray(risks[arm], dtype=float), level)
             ax.plot(x, y, color=tint[arm], ls=(LINES * 3)[names.index(arm)], lw=1.1)
             words = f"{e.value:.2f} ({e.lower:.2f}–{e.upper:.2f})" if np.isfinite(e.lower) else f"{e.value:.2f}"
