@@ -23,7 +23,8 @@ from torch import Tensor
 from cardionets.arms import load_arms
 from cardionets.config import BEFORE_S, Study, StudyError
 from cardionets.device import pick_device
-from cardionets.embed import ecg_settings, load_align, load_ecg, open_store
+from cardionets.embed import open_store
+from cardionets.encoders import ecg_settings, load_align, load_ecg
 from cardionets.evaluate.bootstrap import resample_sums
 from cardionets.evaluate.estimate import percentile
 from cardionets.models.ecg_mae import crops

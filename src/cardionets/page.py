@@ -9,11 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from PIL import Image
 
 from cardionets.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_WIDTH = 1200
 TYPES = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml"}
