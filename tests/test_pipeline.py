@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -132,16 +133,15 @@ def test_adding_a_cohort_runs_only_that_cohort(study: Path) -> None:
         assert (study / "results" / "again" / "metrics.csv").is_file()
 
 
+def _recordings(real: Path) -> dict[str, object]:
+    """A site of open recordings."""
+    block = {"label": "CinC 2021 and CPSC 2018", "path": str(real), "depends": str(real / "README.md")}
+    included = ["cinc2021/*.hea", "cpsc2018_labelled/*.hea"]
+    return block | {"layout": "wfdb", "role": "external", "include": included}
+
+
 def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
-    block = {
-        "label": "CinC 2021 and CPSC 2018",
-        "path": str(real),
-        "depends": str(real / "README.md"),
-        "layout": "wfdb",
-        "role": "external",
-        "include": ["cinc2021/*.hea", "cpsc2018_labelled/*.hea"],
-    }
-    with _cohort(study, "cinc", **block):
+    with _cohort(study, "cinc", **_recordings(real)):
         ran = _stages_run(_run(study, "dvc", "repro", "validate@cinc"))
         assert ran == ["prepare@cinc", "predict@cinc", "validate@cinc"]
         found = pd.read_csv(study / "results" / "cinc" / "metrics.csv")
@@ -149,6 +149,34 @@ def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
         assert (af["events"] >= 2).all() and (af["n"] >= 20).all() and af["estimate"].notna().any()
         page = (study / "reports" / "cinc" / "validate" / "validate.html").read_text()
         assert str(real) not in page and "E07500" not in page
+
+
+@pytest.mark.soak
+def test_no_page_log_result_or_bundle_names_anybody(study: Path, real: Path) -> None:
+    """Of open recordings and of every simulated centre; a reader study is another thing: its kit is there to name cases."""
+    with _cohort(study, "cinc", **_recordings(real)):
+        _run(study, "dvc", "repro", "validate@cinc")
+        _run(study, sys.executable, "-m", "cardionets", "share", "cinc", "--yes")
+        found = {name: _said_of(study, name) for name in Study(study).cohorts}
+    shutil.rmtree(study / "site")
+    assert {name: list(map(str, said)) for name, said in found.items() if said} == {}
+    everybody = screen.search_files([study / "reports" / "study", study / "logs" / "study"], _private(study, "qph"))
+    assert list(map(str, everybody)) == []
+
+
+def _private(study: Path, cohort: str) -> screen.Private:
+    """What must not be said; a hash of weights looks like a pseudonym and is none."""
+    cards = (json.loads(path.read_text())["sha256"] for path in (study / "weights").glob("*/card.json"))
+    known = screen.Private.of(Study(study), cohort)
+    assert len(known.words) > 30
+    return replace(known, public=frozenset(digest[:16] for digest in cards))
+
+
+def _said_of(study: Path, cohort: str) -> list[screen.Finding]:
+    folders = [study / name / cohort for name in ("reports", "logs", "results", "site")]
+    bundles = list((study / "site").glob(f"{cohort}-*.zip"))
+    files = [p for folder in folders for p in folder.rglob("*") if p.is_file() and "reader_study" not in p.parts]
+    return screen.search_files([*files, *bundles], _private(study, cohort))
 
 
 @pytest.mark.soak

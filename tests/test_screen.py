@@ -8,6 +8,7 @@ import json
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -89,6 +90,16 @@ def test_planted_in_every_corner(plant: str) -> None:
 def test_metadata_of_figures(kind: str) -> None:
     assert any(f.kind == "date" for f in search(f"x.{kind}", figure(kind, "seen on 2019-03-04")))
     assert any(f.kind == "identifier or date" for f in search(f"x.{kind}", figure(kind, "of MRN8842"), PRIVATE))
+
+
+def test_offsets_palettes_and_fonts_of_a_pdf_are_no_numbers_of_people() -> None:
+    buffer, canvas = io.BytesIO(), plt.figure()
+    canvas.add_subplot().imshow(np.arange(256).reshape(16, 16), cmap="gray")
+    canvas.text(0, 0, "abcdefghijklmnopqrstuvwxyz 0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    with plt.rc_context({"pdf.fonttype": 42}):
+        canvas.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+    plt.close(canvas)
+    assert search("x.pdf", buffer.getvalue()) == []
 
 
 def test_what_the_study_says_itself_is_clean() -> None:

@@ -284,9 +284,18 @@ def _zip(data: bytes, most: int = 50_000_000) -> Iterator[tuple[str, str]]:
 
 
 def _pdf(data: bytes) -> Iterator[tuple[str, str]]:
-    yield from (("metadata", text) for text in _strings(data))
+    """The document's own text and its streams of text; pixels, palettes, fonts and offsets say nothing."""
+    silent = rb"(?<=stream)\r?\n.*?endstream|/Indexed\b.*?endobj|\b\d{10} \d{5} [nf]\b"
+    plain = re.sub(silent, b"", data, flags=re.DOTALL)
+    yield from (("metadata", text) for text in _strings(plain))
     for match in re.finditer(rb"stream\r?\n(.*?)endstream", data, re.DOTALL):
-        yield from (("content", text) for part in _inflated(match[1]) for text in _strings(part))
+        said = (part for part in (match[1], *_inflated(match[1])) if _is_text(part))
+        yield from (("content", text) for part in said for text in _strings(part))
+
+
+def _is_text(data: bytes) -> bool:
+    """Printable, and not a font's table of characters."""
+    return b"begincmap" not in data and len(re.findall(rb"[\x09\x0a\x0d\x20-\x7e]", data)) >= 0.9 * len(data)
 
 
 def _inflated(data: bytes, limit: int = 10_000_000) -> Iterator[bytes]:
