@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -24,6 +25,7 @@ from cardionets.config import Study
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
+OURS = (sys.executable, "-m", "cardionets")
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -153,10 +155,10 @@ def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
 
 @pytest.mark.soak
 def test_no_page_log_result_or_bundle_names_anybody(study: Path, real: Path) -> None:
-    """Of open recordings and of every simulated centre; a reader study is another thing: its kit is there to name cases."""
+    """Of open recordings and of every simulated centre; the kit of a reader study is let be, it has to name its cases."""
     with _cohort(study, "cinc", **_recordings(real)):
         _run(study, "dvc", "repro", "validate@cinc")
-        _run(study, sys.executable, "-m", "cardionets", "share", "cinc", "--yes")
+        _run(study, *OURS, "share", "cinc", "--yes")
         found = {name: _said_of(study, name) for name in Study(study).cohorts}
     shutil.rmtree(study / "site")
     assert {name: list(map(str, said)) for name, said in found.items() if said} == {}
@@ -179,33 +181,37 @@ def _said_of(study: Path, cohort: str) -> list[screen.Finding]:
     return screen.search_files([*files, *bundles], _private(study, cohort))
 
 
+def _release(study: Path, folder: Path) -> Path:
+    """What the coordinator sends."""
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    _run(study, "git", "add", "-A")
+    _run(study, "git", *author, "commit", "-qm", "The study", "--allow-empty")
+    _run(study, *OURS, "release", str(folder))
+    return folder
+
+
 @pytest.mark.soak
 def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: Path) -> None:
     """A clone with none of the hub's data: release, install, one block, one command, share; the hub then counts it."""
-    command = [sys.executable, "-m", "cardionets"]
-    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    _run(study, "git", "add", "-A")
-    _run(study, "git", *author, "commit", "-qm", "The study")
-    folder, clone, remote = tmp_path / "release", tmp_path / "clone", tmp_path / "remote"
-    _run(study, *command, "release", str(folder))
+    folder, clone, remote = _release(study, tmp_path / "release"), tmp_path / "clone", tmp_path / "remote"
     _run(tmp_path, "git", "clone", "-q", str(folder / "code.bundle"), str(clone))
     _run(study, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
     _run(study, "dvc", "push", "weights/align")
     _run(clone, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
     _run(clone, "dvc", "pull", "weights/align")
-    _run(clone, *command, "install", str(folder))
+    _run(clone, *OURS, "install", str(folder))
     hospital = tmp_path / "hospital"
     shutil.copytree(study / "data" / "qph", hospital)
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in hospital.rglob("*")}
     block = {"label": "Our hospital", "path": str(hospital), "depends": str(hospital / "manifest.csv")}
     block |= {"layout": "manifest", "role": "external", "simulated": True, "lends_training": True}
     with _cohort(clone, "ours", **block):
-        _run(clone, *command, "check", "ours")
+        _run(clone, *OURS, "check", "ours")
         stages = [f"{name}@ours" for name in ("prepare", "predict", "validate", "images")]
         ran = _run(clone, "dvc", "repro", "--single-item", *stages)
         assert _stages_run(ran) == stages
         assert _stages_run(_run(clone, "dvc", "repro", "--single-item", *stages)) == []
-        _run(clone, *command, "share", "ours", "--yes")
+        _run(clone, *OURS, "share", "ours", "--yes")
         arms = set(pd.read_csv(clone / "results" / "ours" / "metrics.csv")["arm"])
         assert {"aligned", "aligned_site", "aligned+intercept", "aligned_site+intercept_slope"} <= arms
         private = screen.Private.of(Study(clone), "ours")
@@ -215,12 +221,54 @@ def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: P
     states = [json.loads(p.read_text())["state"] for p in (clone / "logs" / "ours").glob("*/status.json")]
     assert states == ["finished"] * 4
     (sent,) = (clone / "site").glob("*.zip")
-    _run(study, *command, "receive", str(sent))
+    _run(study, *OURS, "receive", str(sent))
     assert _stages_run(_run(study, "dvc", "repro", "pool", "report"))[-2:] == ["pool", "report"]
     pooled = pd.read_csv(study / "reports" / "study" / "pool" / "tables" / "pooled.csv")
     assert pooled["cohorts"].fillna("").str.contains("ours").any()
     assert "Our hospital (SIMULATED)" in (study / "reports" / "study" / "report" / "study.html").read_text()
     shutil.rmtree(study / "received" / "ours")
+
+
+@pytest.mark.soak
+def test_three_hospitals_in_three_clones_pool_as_one_study(study: Path, tmp_path: Path) -> None:
+    """Each clone has one hospital's files and nothing of the hub; the coordinator has none of the hospitals' files."""
+    release, bundles = _release(study, tmp_path / "release"), []
+    blocks = yaml.safe_load((study / "cohorts.yaml").read_text())["cohorts"]
+    sites = [name for name, block in blocks.items() if block["role"] == "external"]
+    for name in sites:
+        clone = tmp_path / name / "clone"
+        shutil.copytree(study / "data" / name, tmp_path / name / "files")
+        _run(tmp_path, "git", "clone", "-q", str(release / "code.bundle"), str(clone))
+        _run(clone, *OURS, "install", str(release))
+        block = blocks[name] | {"path": str(tmp_path / name / "files"), "depends": str(tmp_path / name / "files")}
+        (clone / "cohorts.yaml").write_text(yaml.safe_dump({"cohorts": {name: block}}))
+        _run(
+            clone, "dvc", "repro", "--single-item", *(f"{stage}@{name}" for stage in ("prepare", "predict", "validate"))
+        )
+        _run(clone, *OURS, "share", name, "--yes")
+        bundles += map(str, (clone / "site").glob("*.zip"))
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    for part in ("params.yaml", "presets", "notebooks", "weights", "results"):
+        (shutil.copytree if (study / part).is_dir() else shutil.copy)(study / part, hub / part)
+    for name in sites:
+        shutil.rmtree(hub / "results" / name)
+    home = {name: block for name, block in blocks.items() if name not in sites}
+    (hub / "cohorts.yaml").write_text(yaml.safe_dump({"cohorts": home}))
+    _run(hub, *OURS, "receive", *bundles)
+    _run(hub, *OURS, "run", "pool")
+    keys = ["endpoint", "arm", "fraction", "metric"]
+    whole, parts = (
+        pd.read_csv(root / "reports" / "study" / "pool" / "tables" / "pooled.csv").set_index(keys)
+        for root in (study, hub)
+    )
+    both = whole.join(parts.add_suffix("_parts"), how="inner")
+    assert (both["k_parts"] <= both["k"]).all()
+    same = both[(both["k_parts"] == both["k"]) & (both["k"] > 1)]
+    assert len(same) >= 20
+    assert (same["n_parts"] == same["n"]).all()
+    for column in ("estimate", "lower", "upper"):
+        np.testing.assert_allclose(same[f"{column}_parts"], same[column], rtol=2e-3, atol=2e-3, err_msg=column)
 
 
 def _kill_when(process: psutil.Popen, ready: Callable[[], bool], limit: float = 240.0) -> None:
