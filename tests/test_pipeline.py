@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import numpy as np
@@ -22,7 +23,12 @@ import yaml
 
 from cardionets import screen
 from cardionets.config import Study
+from cardionets.simulate.write import write_centre
 from tests.conftest import ROOT
+from tests.test_browser import laboratory, run_all
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
 OURS = (sys.executable, "-m", "cardionets")
@@ -155,7 +161,7 @@ def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
 
 @pytest.mark.soak
 def test_no_page_log_result_or_bundle_names_anybody(study: Path, real: Path) -> None:
-    """Of open recordings and of every simulated centre; the kit of a reader study is let be, it has to name its cases."""
+    """Of open recordings and of every simulated centre; the kit of a reader study has to name its cases."""
     with _cohort(study, "cinc", **_recordings(real)):
         _run(study, "dvc", "repro", "validate@cinc")
         _run(study, *OURS, "share", "cinc", "--yes")
@@ -200,8 +206,8 @@ def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: P
     _run(clone, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
     _run(clone, "dvc", "pull", "weights/align")
     _run(clone, *OURS, "install", str(folder))
-    hospital = tmp_path / "hospital"
-    shutil.copytree(study / "data" / "qph", hospital)
+    write_centre("qph", 160, 11, tmp_path / "elsewhere", workers=1)
+    hospital = tmp_path / "elsewhere" / "qph"
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in hospital.rglob("*")}
     block = {"label": "Our hospital", "path": str(hospital), "depends": str(hospital / "manifest.csv")}
     block |= {"layout": "manifest", "role": "external", "simulated": True, "lends_training": True}
@@ -227,6 +233,21 @@ def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: P
     assert pooled["cohorts"].fillna("").str.contains("ours").any()
     assert "Our hospital (SIMULATED)" in (study / "reports" / "study" / "report" / "study.html").read_text()
     shutil.rmtree(study / "received" / "ours")
+
+
+@pytest.mark.soak
+def test_every_notebook_runs_from_top_to_bottom_in_jupyterlab(study: Path, browser: Browser, tmp_path: Path) -> None:
+    """With default parameters, in the order of the study, as somebody would who opens one after the other."""
+    names = [path.stem for path in sorted((study / "notebooks").glob("*.ipynb"))]
+    assert len(names) >= 20
+    with laboratory(study, tmp_path) as lab:
+        for name in sorted(names, key=lambda name: name in ("pool", "report", "tour")):
+            run_all(lab, browser, name, tmp_path / f"{name}.png")
+    for name in names:
+        notebook = nbformat.read(study / "notebooks" / f"{name}.ipynb", as_version=4)
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert outputs and not [output["evalue"] for output in outputs if output["output_type"] == "error"], name
+        assert (tmp_path / f"{name}.png").stat().st_size > 20_000, name
 
 
 @pytest.mark.soak
