@@ -177,7 +177,7 @@ def _private(study: Path, cohort: str) -> screen.Private:
     cards = (json.loads(path.read_text())["sha256"] for path in (study / "weights").glob("*/card.json"))
     known = screen.Private.of(Study(study), cohort)
     assert len(known.words) > 30
-    return replace(known, public=frozenset(digest[:16] for digest in cards))
+    return replace(known, public=known.public | {digest[:16] for digest in cards})
 
 
 def _said_of(study: Path, cohort: str) -> list[screen.Finding]:

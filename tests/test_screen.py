@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import zlib
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -100,6 +101,14 @@ def test_offsets_palettes_and_fonts_of_a_pdf_are_no_numbers_of_people() -> None:
         canvas.savefig(buffer, format="pdf", metadata={"CreationDate": None})
     plt.close(canvas)
     assert search("x.pdf", buffer.getvalue()) == []
+
+
+def test_streams_of_a_pdf_are_read_under_either_coat() -> None:
+    for word, kind in (("seen on 2019-03-04", "date"), ("of MRN8842", "identifier or date"), ("7 people", "")):
+        packed = zlib.compress(f"BT /F1 9 Tf ({word}) Tj ET".encode())
+        for coat in (packed, base64.a85encode(packed) + b"~>", f"({word}) Tj".encode()):
+            found = search("x.pdf", b"%PDF-1.4\n1 0 obj\nstream\n" + coat + b"\nendstream\nendobj\n", PRIVATE)
+            assert {f.kind for f in found} == ({kind} if kind else set())
 
 
 def test_what_the_study_says_itself_is_clean() -> None:

@@ -72,7 +72,8 @@ class Private:
         host = {socket.gethostname().lower(), socket.gethostname().split(".")[0].lower(), _user()}
         known = frozenset(w.lower() for w in words if len(w) >= SHORTEST)
         long = tuple(p for p in places if len(p) > SHORTEST and Path(p).is_absolute())
-        return cls(known, long, frozenset(h for h in host if len(h) >= SHORTEST and h not in ("root", "localhost")))
+        names = frozenset(h for h in host if len(h) >= SHORTEST and h not in ("root", "localhost"))
+        return cls(known, long, names, frozenset({str(study.protocol.seed)}))
 
     def kind(self, text: str) -> str:
         """What of the site's own a text repeats, or ""."""
@@ -285,12 +286,21 @@ def _zip(data: bytes, most: int = 50_000_000) -> Iterator[tuple[str, str]]:
 
 def _pdf(data: bytes) -> Iterator[tuple[str, str]]:
     """The document's own text and its streams of text; pixels, palettes, fonts and offsets say nothing."""
-    silent = rb"(?<=stream)\r?\n.*?endstream|/Indexed\b.*?endobj|\b\d{10} \d{5} [nf]\b"
+    silent = rb"(?<=stream)\r?\n.*?endstream|/Indexed\b.*?endobj|\b\d{10} \d{5} [nf]\b|startxref\s+\d+"
     plain = re.sub(silent, b"", data, flags=re.DOTALL)
     yield from (("metadata", text) for text in _strings(plain))
     for match in re.finditer(rb"stream\r?\n(.*?)endstream", data, re.DOTALL):
-        said = (part for part in (match[1], *_inflated(match[1])) if _is_text(part))
+        packed = _from_ascii(match[1])
+        said = (part for part in (list(_inflated(packed)) or [packed]) if _is_text(part))
         yield from (("content", text) for part in said for text in _strings(part))
+
+
+def _from_ascii(data: bytes) -> bytes:
+    """A stream of a PDF without its ASCII85 coat, where it wears one."""
+    try:
+        return base64.a85decode(data.strip().removesuffix(b"~>")) if data.rstrip().endswith(b"~>") else data
+    except ValueError:
+        return data
 
 
 def _is_text(data: bytes) -> bool:
