@@ -242,7 +242,7 @@ def test_every_notebook_runs_from_top_to_bottom_in_jupyterlab(study: Path, brows
     assert len(names) >= 20
     with laboratory(study, tmp_path) as lab:
         for name in sorted(names, key=lambda name: name in ("pool", "report", "tour")):
-            run_all(lab, browser, name, tmp_path / f"{name}.png")
+            run_all(lab, browser, name, tmp_path / f"{name}.png", patience_s=900)
     for name in names:
         notebook = nbformat.read(study / "notebooks" / f"{name}.ipynb", as_version=4)
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

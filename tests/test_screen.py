@@ -93,6 +93,17 @@ def test_metadata_of_figures(kind: str) -> None:
     assert any(f.kind == "identifier or date" for f in search(f"x.{kind}", figure(kind, "of MRN8842"), PRIVATE))
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "png", "gif"])
+def test_what_a_camera_or_an_editor_writes_into_a_picture(kind: str) -> None:
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x010E], exif[0x0132] = "of MRN8842", "2019:03:04 10:11:12"  # ImageDescription, DateTime
+    more: dict[str, object] = {"comment": b"of MRN8842"} if kind == "gif" else {"exif": exif}
+    Image.new("RGB", (8, 8)).save(buffer, kind, **more)
+    kinds = {finding.kind for finding in search(f"x.{kind}", buffer.getvalue(), PRIVATE)}
+    assert "identifier or date" in kinds
+    assert kind == "gif" or "date" in kinds
+
+
 def test_offsets_palettes_and_fonts_of_a_pdf_are_no_numbers_of_people() -> None:
     buffer, canvas = io.BytesIO(), plt.figure()
     canvas.add_subplot().imshow(np.arange(256).reshape(16, 16), cmap="gray")

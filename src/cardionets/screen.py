@@ -31,7 +31,7 @@ _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]
 _ROOTS = "home|Users|mnt|media|data|srv|tmp|root|var|opt|scratch|work|private|Volumes|workspace|lustre|nfs|etc|usr"
 PATTERNS: Final[dict[str, re.Pattern[str]]] = {
     "date": re.compile(
-        rf"(?<![\d.]){_YEAR}[-/.]{_MONTH}[-/.]{_DAY}(?!\d)|(?<![\d.]){_DAY}[-/.]{_MONTH}[-/.]{_YEAR}(?!\d)"
+        rf"(?<![\d.]){_YEAR}[-/.:]{_MONTH}[-/.:]{_DAY}(?!\d)|(?<![\d.]){_DAY}[-/.]{_MONTH}[-/.]{_YEAR}(?!\d)"
         rf"|(?<![\d.]){_MONTH}[-/]{_DAY}[-/]{_YEAR}(?!\d)|(?<![\d.]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)"
         rf"|\b\d{{1,2}}\.? (?:{MONTHS})[a-z]*\.? {_YEAR}\b|\b(?:{MONTHS})[a-z]*\.? \d{{1,2}},? {_YEAR}\b",
         re.IGNORECASE,
