@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import yaml
 
-from cardionets import screen
+from cardionets import diseases, screen
 from cardionets.config import Study
 from cardionets.simulate.write import write_centre
 from tests.conftest import ROOT
@@ -233,6 +234,51 @@ def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: P
     assert pooled["cohorts"].fillna("").str.contains("ours").any()
     assert "Our hospital (SIMULATED)" in (study / "reports" / "study" / "report" / "study.html").read_text()
     shutil.rmtree(study / "received" / "ours")
+
+
+def _hospital(root: Path, has: str) -> Path:
+    """A simulated hospital of 60 people: with ECG alone, with a table of phenotypes, or with cines and masks."""
+    folder = write_centre("qph", 60, 5, root, workers=1)
+    table = pd.read_csv(folder / "manifest.csv", dtype=str)
+    if has == "masks":
+        table["sax_mask"] = table["sax"].dropna().str.replace("cmr/", "masks/")
+        (folder / "masks").mkdir()
+        for name in table["sax"].dropna().unique():
+            cine = nib.load(folder / name)
+            away = np.hypot(*(np.indices(cine.shape[:2]) - cine.shape[0] / 2))  # (row, column)
+            ring = np.select([away < 14, away < 20], [1, 2], 0)[..., None, None] + np.zeros(cine.shape)
+            nib.save(
+                nib.Nifti1Image(ring.astype(np.uint8), cine.affine, cine.header), folder / "masks" / Path(name).name
+            )
+    else:
+        table = table.drop(columns=["sax", "lax"])
+    if has == "table":
+        truth = pd.read_parquet(root / "truth" / "qph.parquet").set_index("person")
+        for name in ("lv_mass", "lv_edv"):
+            table[name] = table["person"].map(truth[name].round(1))
+    table.to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("has", ["nothing more", "table", "masks"])
+def test_a_hospital_is_judged_by_what_it_has(study: Path, tmp_path: Path, has: str) -> None:
+    folder = _hospital(tmp_path, has)
+    block = {"label": "Our hospital", "path": str(folder), "depends": str(folder / "manifest.csv")}
+    with _cohort(study, "ours", **block, layout="manifest", role="external", simulated=True):
+        _run(study, *OURS, "check", "ours")
+        stages = [f"{name}@ours" for name in ("prepare", "predict", "validate", "images")]
+        assert _stages_run(_run(study, "dvc", "repro", "--single-item", *stages)) == stages
+        _run(study, *OURS, "share", "ours", "--yes")
+        results = pd.concat(pd.read_csv(study / "results" / "ours" / f"{name}.csv") for name in ("metrics", "images"))
+        records = pd.read_parquet(study / "store" / "ours" / "records.parquet")
+    known = results.dropna(subset=["estimate"])
+    judged = set(known["endpoint"])
+    assert len(judged & set(diseases.NAMES)) >= 3
+    assert {"lv_mass", "lv_edv"} & judged == ({"lv_mass", "lv_edv"} if has == "table" else set())
+    assert ("cine" in judged) == (has == "masks")
+    assert (records["sax_mask_row"] >= 0).any() == (has == "masks")
+    shutil.rmtree(study / "site")
 
 
 @pytest.mark.soak
