@@ -297,7 +297,7 @@ def test_networks_run_in_a_process_of_their_own(tmp_path: Path) -> None:
     ("module", "without"),
     [
         ("patient_run", ("torch", "sklearn", "nibabel", "pydicom", "pandera", "scipy.signal")),
-        ("patient_models", ("pandas", "scipy", "matplotlib", "sklearn")),
+        ("patient_models", ("pandas", "scipy.fft", "scipy.signal", "matplotlib", "sklearn")),
     ],
 )
 def test_each_process_of_a_page_loads_what_it_needs_alone(module: str, without: tuple[str, ...]) -> None:
