@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cardionets import screen
 from cardionets.config import StudyError
+from cardionets.places import unplaced
 from cardionets.run import resolve, run, typed
 
 NotebookWriter = Callable[[str, str], Path]
@@ -84,6 +85,13 @@ def test_neither_pages_nor_logs_name_folders_or_times(notebook: NotebookWriter, 
     run("probe", "ukb")
     assert not (tiny_root / "logs/ukb/probe/probe.failed.ipynb").exists()
     assert screen.search_files([tiny_root / "logs", tiny_root / "reports"], private) == []
+
+
+def test_a_folder_is_replaced_as_a_whole_and_never_inside_a_picture() -> None:
+    here = {"/home/miller/study": ".", "/home/miller": "~", "/tmp": "tmp"}
+    said = "file:///home/miller/study/x and '/home/miller/a' of /tmp, /home/miller2/b"
+    assert unplaced(said, here) == "file://./x and '~/a' of tmp, /home/miller2/b"
+    assert unplaced("data:image/png;base64,iVBO/tmpAAA+/tmp+aa/tmp", here).count("/tmp") == 3
 
 
 @pytest.mark.parametrize(

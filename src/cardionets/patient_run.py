@@ -59,9 +59,9 @@ def make(
         yield from _print(sheet, study, recording, None, {}, None)
         return
     said = models.submit(call, MODELS, "say", study, *recording.seen())
+    moving, driving = models.submit(cines, study, recording), models.submit(drivers, study, recording)
     top, found = measured(study, recording), complete(study, recording, said.result(), cohort)
     yield page.write(target, render(study, recording, found, None, None, top))
-    moving, driving = models.submit(cines, study, recording), models.submit(drivers, study, recording)
     drawn, why = moving.result(), driving.result()
     yield page.write(target, render(study, recording, found, drawn, why, top))
     yield from _print(sheet, study, recording, found, drawn, why)

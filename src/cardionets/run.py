@@ -14,14 +14,13 @@ import os
 import re
 import resource
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # jsonschema would compile a grammar of internationalised addresses here: 2 s per stage that no notebook needs.
@@ -32,6 +31,7 @@ import nbformat
 
 from cardionets.config import OUT_VARIABLE, STUDY, Study, StudyError
 from cardionets.files import atomic_path
+from cardionets.places import places, unplaced
 from cardionets.progress import clock
 
 Notebook = Any  # an nbformat.NotebookNode: a dictionary whose keys are attributes
@@ -157,26 +157,6 @@ def _own_kernel() -> Iterator[None]:
                 del os.environ["JUPYTER_PATH"]
             else:
                 os.environ["JUPYTER_PATH"] = before
-
-
-def places(study: Study, cohort: str | None) -> dict[str, str]:
-    """Folders of this machine, the longest first, and the word that pages and logs say in their place."""
-    found = {str(Path(__file__).parents[1]): "src", sysconfig.get_paths()["purelib"]: "site-packages"}
-    found |= {sysconfig.get_paths()["stdlib"]: "python", gettempdir(): "tmp", str(Path.home()): "~"}
-    if cohort is not None and study.cohort(cohort).path.is_absolute():
-        found[str(study.cohort(cohort).path)] = "DATA"
-    found[str(study.root)] = "."
-    return {place: found[place] for place in sorted(found, key=len, reverse=True) if len(place) > 1}
-
-
-CELL_FILE = re.compile(r"[\w/\\:~.-]*ipykernel_\d+[/\\]\d+\.py")
-
-
-def unplaced(text: str, here: Mapping[str, str]) -> str:
-    """A text without the folders of :func:`places`."""
-    for place, word in here.items():
-        text = text.replace(place, word)
-    return CELL_FILE.sub("cell.py", text)
 
 
 def scrub(notebook: Notebook, here: Mapping[str, str]) -> Notebook:
