@@ -303,13 +303,14 @@ def test_three_hospitals_in_three_clones_pool_as_one_study(study: Path, tmp_path
     release, bundles = _release(study, tmp_path / "release"), []
     blocks = yaml.safe_load((study / "cohorts.yaml").read_text())["cohorts"]
     sites = [name for name, block in blocks.items() if block["role"] == "external"]
+    home = {name: block for name, block in blocks.items() if name not in sites}
     for name in sites:
         clone = tmp_path / name / "clone"
         shutil.copytree(study / "data" / name, tmp_path / name / "files")
         _run(tmp_path, "git", "clone", "-q", str(release / "code.bundle"), str(clone))
         _run(clone, *OURS, "install", str(release))
         block = blocks[name] | {"path": str(tmp_path / name / "files"), "depends": str(tmp_path / name / "files")}
-        (clone / "cohorts.yaml").write_text(yaml.safe_dump({"cohorts": {name: block}}))
+        (clone / "cohorts.yaml").write_text(yaml.safe_dump({"cohorts": home | {name: block}}))
         _run(
             clone, "dvc", "repro", "--single-item", *(f"{stage}@{name}" for stage in ("prepare", "predict", "validate"))
         )
@@ -321,7 +322,6 @@ def test_three_hospitals_in_three_clones_pool_as_one_study(study: Path, tmp_path
         (shutil.copytree if (study / part).is_dir() else shutil.copy)(study / part, hub / part)
     for name in sites:
         shutil.rmtree(hub / "results" / name)
-    home = {name: block for name, block in blocks.items() if name not in sites}
     (hub / "cohorts.yaml").write_text(yaml.safe_dump({"cohorts": home}))
     _run(hub, *OURS, "receive", *bundles)
     _run(hub, *OURS, "run", "pool")
