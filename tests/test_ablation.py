@@ -12,7 +12,7 @@ import yaml
 
 from cardionets import ablation, represent
 from cardionets.config import Study, StudyError
-from cardionets.embed import load_ecg
+from cardionets.encoders import load_ecg
 from cardionets.models.align import AlignSettings
 from tests.toy_study import build
 

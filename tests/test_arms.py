@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from cardionets import arms, diseases, export, operating, phenotypes, predict, represent, weights
+from cardionets import arms, diseases, export, frozen, operating, phenotypes, predict, represent, weights
 from cardionets.config import Study, StudyError
 from cardionets.evaluate.metrics import evaluate
 from cardionets.features import Features, People
@@ -127,10 +127,10 @@ def test_blocks_keep_the_scale_of_learnt_features() -> None:
 
 def test_every_arm_is_fitted_at_every_fraction(study: Study) -> None:
     fitted = arms.load_arms(study, "phenotypes")
-    wanted = {(n, f) for n, a in arms.ARMS.items() if "phenotypes" in a.tasks for f in (0.5, 1.0)}
+    wanted = {(n, f) for n, a in frozen.ARMS.items() if "phenotypes" in a.tasks for f in (0.5, 1.0)}
     assert set(fitted.models) == wanted
     screening = arms.load_arms(study, "screening")
-    assert {n for n, _ in screening.models} == {n for n, a in arms.ARMS.items() if "diseases" in a.tasks}
+    assert {n for n, _ in screening.models} == {n for n, a in frozen.ARMS.items() if "diseases" in a.tasks}
     card = weights.read_card(study.path("weights", "phenotypes"))
     assert card.data["simulated"] is True and card.metrics["aligned@1"] > card.metrics["covariates@1"]
 
@@ -267,7 +267,7 @@ def test_the_exported_program_says_what_the_study_predicts(study: Study, tmp_pat
     found = session.run(None, {n: np.float32(getattr(features.store, n)) for n in export.INPUTS})
     for values, (name, arm) in zip(found, (("phenotypes", "aligned_teacher"), ("screening", "aligned"))):
         fitted = arms.load_arms(study, name)
-        wanted = arms.predict_head(fitted.models[arm, 1.0], features["aligned"])
+        wanted = frozen.predict_head(fitted.models[arm, 1.0], features["aligned"])
         np.testing.assert_allclose(values, wanted, rtol=1e-3, atol=1e-3)
 
 

@@ -100,10 +100,10 @@ ENDED = """() => {
 SAVED = "!window.jupyterapp.shell.currentWidget.context.model.dirty"
 
 
-def run_all(lab: str, browser: Browser, name: str, picture: Path) -> None:
+def run_all(lab: str, browser: Browser, name: str, picture: Path, patience_s: float = PATIENCE_S) -> None:
     """Open a notebook, run all cells, wait until they are done, save it and take a picture."""
     with closing(browser.new_page(viewport={"width": 1280, "height": 1600})) as tab:
-        tab.set_default_timeout(1000 * PATIENCE_S)
+        tab.set_default_timeout(1000 * patience_s)
         tab.goto(f"{lab}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={TOKEN}")
         for ready in (OPEN.format(name=name), IDLE):
             tab.wait_for_function(ready)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from cardionets import assemble, cohorts, contract, diseases, gates
+from cardionets import assemble, cohorts, contract, diseases, gates, glossary
 from cardionets.__main__ import parser
 from cardionets.cohorts import labels, nifti_cine, recording, xml_ecg
 from cardionets.cohorts.ecg_files import READERS, read_ecg
@@ -60,19 +60,19 @@ def test_contract_follows_the_protocol(tiny_root: Path) -> None:
 
 
 def test_contract_names_every_format_setting_and_flag() -> None:
-    assert set(contract.FORMATS) == set(READERS)
+    assert set(glossary.FORMATS) == set(READERS)
     assert set(contract.SETTINGS) == set(contract.defaults())
     known = constants(LIBRARY / "gates.py") | constants(LIBRARY / "prepare.py")
     made = {f"q_{text}" for text in constants(LIBRARY / "cohorts" / "recording.py")}
-    assert set(contract.FLAGS) <= known | made
-    assert {text for text in known if re.fullmatch(r"q_[a-z]+", text)} <= set(contract.FLAGS)
+    assert set(glossary.FLAGS) <= known | made
+    assert {text for text in known if re.fullmatch(r"q_[a-z]+", text)} <= set(glossary.FLAGS)
 
 
 def test_contract_names_every_dialect() -> None:
     tree = ast.parse(inspect.getsource(xml_ecg.read_xml))
     compared = [node.comparators[0] for node in ast.walk(tree) if isinstance(node, ast.Compare)]
     roots = {node.value for node in compared if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    assert roots == set(contract.DIALECTS)
+    assert roots == set(glossary.DIALECTS)
 
 
 def test_contract_names_every_reason() -> None:
@@ -85,9 +85,9 @@ def test_contract_names_every_reason() -> None:
         and ast.unparse(node.func) == "RecordError"
         and isinstance(node.args[0], ast.Constant)
     }
-    gated = set(contract.signal_reasons(Study(ROOT)))
-    assert raised <= set(contract.READING) | gated
-    assert set(contract.READING) <= raised
+    gated = set(glossary.signal_reasons(Study(ROOT)))
+    assert raised <= set(glossary.READING) | gated
+    assert set(glossary.READING) <= raised
     documented = set(re.findall(r"``([a-z_]+(?:_A_B)?(?:_xN)?)``", inspect.getdoc(gates.inspect) or ""))
     assert gated - documented == {assemble.ACROSS, assemble.WITHIN, "amplitude_high_xN", "amplitude_high"}
     assert documented - {"record", "seconds"} <= gated

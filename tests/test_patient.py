@@ -293,8 +293,15 @@ def test_networks_run_in_a_process_of_their_own(tmp_path: Path) -> None:
     assert there != here
 
 
-def test_reading_and_drawing_load_no_network() -> None:
-    code = "import sys, cardionets.patient_run; print([m for m in ('torch', 'sklearn', 'nibabel') if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("patient_run", ("torch", "sklearn", "nibabel", "pydicom", "pandera", "scipy.signal")),
+        ("patient_models", ("pandas", "scipy.fft", "scipy.signal", "matplotlib", "sklearn")),
+    ],
+)
+def test_each_process_of_a_page_loads_what_it_needs_alone(module: str, without: tuple[str, ...]) -> None:
+    code = f"import sys, cardionets.{module}; print([m for m in {without} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -10,19 +10,29 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import yaml
 
-from cardionets import screen
+from cardionets import diseases, screen
 from cardionets.config import Study
+from cardionets.simulate.write import write_centre
 from tests.conftest import ROOT
+from tests.test_browser import laboratory, run_all
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
+OURS = (sys.executable, "-m", "cardionets")
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -132,16 +142,15 @@ def test_adding_a_cohort_runs_only_that_cohort(study: Path) -> None:
         assert (study / "results" / "again" / "metrics.csv").is_file()
 
 
+def _recordings(real: Path) -> dict[str, object]:
+    """A site of open recordings."""
+    block = {"label": "CinC 2021 and CPSC 2018", "path": str(real), "depends": str(real / "README.md")}
+    included = ["cinc2021/*.hea", "cpsc2018_labelled/*.hea"]
+    return block | {"layout": "wfdb", "role": "external", "include": included}
+
+
 def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
-    block = {
-        "label": "CinC 2021 and CPSC 2018",
-        "path": str(real),
-        "depends": str(real / "README.md"),
-        "layout": "wfdb",
-        "role": "external",
-        "include": ["cinc2021/*.hea", "cpsc2018_labelled/*.hea"],
-    }
-    with _cohort(study, "cinc", **block):
+    with _cohort(study, "cinc", **_recordings(real)):
         ran = _stages_run(_run(study, "dvc", "repro", "validate@cinc"))
         assert ran == ["prepare@cinc", "predict@cinc", "validate@cinc"]
         found = pd.read_csv(study / "results" / "cinc" / "metrics.csv")
@@ -152,32 +161,65 @@ def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
 
 
 @pytest.mark.soak
-def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: Path) -> None:
-    """A clone with none of the hub's data: release, install, one block, one command, share; the hub then counts it."""
-    command = [sys.executable, "-m", "cardionets"]
+def test_no_page_log_result_or_bundle_names_anybody(study: Path, real: Path) -> None:
+    """Of open recordings and of every simulated centre; the kit of a reader study has to name its cases."""
+    with _cohort(study, "cinc", **_recordings(real)):
+        _run(study, "dvc", "repro", "validate@cinc")
+        _run(study, *OURS, "share", "cinc", "--yes")
+        found = {name: _said_of(study, name) for name in Study(study).cohorts}
+    shutil.rmtree(study / "site")
+    assert {name: list(map(str, said)) for name, said in found.items() if said} == {}
+    everybody = screen.search_files([study / "reports" / "study", study / "logs" / "study"], _private(study, "qph"))
+    assert list(map(str, everybody)) == []
+
+
+def _private(study: Path, cohort: str) -> screen.Private:
+    """What must not be said; a hash of weights looks like a pseudonym and is none."""
+    cards = (json.loads(path.read_text())["sha256"] for path in (study / "weights").glob("*/card.json"))
+    known = screen.Private.of(Study(study), cohort)
+    assert len(known.words) > 30
+    return replace(known, public=known.public | {digest[:16] for digest in cards})
+
+
+def _said_of(study: Path, cohort: str) -> list[screen.Finding]:
+    folders = [study / name / cohort for name in ("reports", "logs", "results", "site")]
+    bundles = list((study / "site").glob(f"{cohort}-*.zip"))
+    files = [p for folder in folders for p in folder.rglob("*") if p.is_file() and "reader_study" not in p.parts]
+    return screen.search_files([*files, *bundles], _private(study, cohort))
+
+
+def _release(study: Path, folder: Path) -> Path:
+    """What the coordinator sends."""
     author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     _run(study, "git", "add", "-A")
-    _run(study, "git", *author, "commit", "-qm", "The study")
-    folder, clone, remote = tmp_path / "release", tmp_path / "clone", tmp_path / "remote"
-    _run(study, *command, "release", str(folder))
+    _run(study, "git", *author, "commit", "-qm", "The study", "--allow-empty")
+    _run(study, *OURS, "release", str(folder))
+    return folder
+
+
+@pytest.mark.soak
+def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: Path) -> None:
+    """A clone with none of the hub's data: release, install, one block, one command, share; the hub then counts it."""
+    folder, clone, remote = _release(study, tmp_path / "release"), tmp_path / "clone", tmp_path / "remote"
     _run(tmp_path, "git", "clone", "-q", str(folder / "code.bundle"), str(clone))
     _run(study, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
     _run(study, "dvc", "push", "weights/align")
     _run(clone, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
     _run(clone, "dvc", "pull", "weights/align")
-    _run(clone, *command, "install", str(folder))
-    hospital = tmp_path / "hospital"
-    shutil.copytree(study / "data" / "qph", hospital)
+    _run(clone, *OURS, "install", str(folder))
+    (clone / ".venv").symlink_to(sys.prefix)
+    write_centre("qph", 160, 11, tmp_path / "elsewhere", workers=1)
+    hospital = tmp_path / "elsewhere" / "qph"
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in hospital.rglob("*")}
     block = {"label": "Our hospital", "path": str(hospital), "depends": str(hospital / "manifest.csv")}
     block |= {"layout": "manifest", "role": "external", "simulated": True, "lends_training": True}
     with _cohort(clone, "ours", **block):
-        _run(clone, *command, "check", "ours")
+        made = ["make", "-o", ".venv/.ready", "COHORT=ours"]  # the environment of these tests
+        _run(clone, *made, "check")
         stages = [f"{name}@ours" for name in ("prepare", "predict", "validate", "images")]
-        ran = _run(clone, "dvc", "repro", "--single-item", *stages)
-        assert _stages_run(ran) == stages
-        assert _stages_run(_run(clone, "dvc", "repro", "--single-item", *stages)) == []
-        _run(clone, *command, "share", "ours", "--yes")
+        assert _stages_run(_run(clone, *made, "site")) == stages
+        assert _stages_run(_run(clone, *made, "site")) == []
+        _run(clone, *OURS, "share", "ours", "--yes")
         arms = set(pd.read_csv(clone / "results" / "ours" / "metrics.csv")["arm"])
         assert {"aligned", "aligned_site", "aligned+intercept", "aligned_site+intercept_slope"} <= arms
         private = screen.Private.of(Study(clone), "ours")
@@ -187,12 +229,114 @@ def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: P
     states = [json.loads(p.read_text())["state"] for p in (clone / "logs" / "ours").glob("*/status.json")]
     assert states == ["finished"] * 4
     (sent,) = (clone / "site").glob("*.zip")
-    _run(study, *command, "receive", str(sent))
+    _run(study, *OURS, "receive", str(sent))
     assert _stages_run(_run(study, "dvc", "repro", "pool", "report"))[-2:] == ["pool", "report"]
     pooled = pd.read_csv(study / "reports" / "study" / "pool" / "tables" / "pooled.csv")
     assert pooled["cohorts"].fillna("").str.contains("ours").any()
     assert "Our hospital (SIMULATED)" in (study / "reports" / "study" / "report" / "study.html").read_text()
     shutil.rmtree(study / "received" / "ours")
+
+
+def _hospital(root: Path, has: str) -> Path:
+    """A simulated hospital of 60 people: with ECG alone, with a table of phenotypes, or with cines and masks."""
+    folder = write_centre("qph", 60, 5, root, workers=1)
+    table = pd.read_csv(folder / "manifest.csv", dtype=str)
+    if has == "masks":
+        table["sax_mask"] = table["sax"].dropna().str.replace("cmr/", "masks/")
+        (folder / "masks").mkdir()
+        for name in table["sax"].dropna().unique():
+            cine = nib.load(folder / name)
+            away = np.hypot(*(np.indices(cine.shape[:2]) - cine.shape[0] / 2))  # (row, column)
+            ring = np.select([away < 14, away < 20], [1, 2], 0)[..., None, None] + np.zeros(cine.shape)
+            nib.save(
+                nib.Nifti1Image(ring.astype(np.uint8), cine.affine, cine.header), folder / "masks" / Path(name).name
+            )
+    else:
+        table = table.drop(columns=["sax", "lax"])
+    if has == "table":
+        truth = pd.read_parquet(root / "truth" / "qph.parquet").set_index("person")
+        for name in ("lv_mass", "lv_edv"):
+            table[name] = table["person"].map(truth[name].round(1))
+    table.to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("has", ["nothing more", "table", "masks"])
+def test_a_hospital_is_judged_by_what_it_has(study: Path, tmp_path: Path, has: str) -> None:
+    folder = _hospital(tmp_path, has)
+    block = {"label": "Our hospital", "path": str(folder), "depends": str(folder / "manifest.csv")}
+    with _cohort(study, "ours", **block, layout="manifest", role="external", simulated=True):
+        _run(study, *OURS, "check", "ours")
+        stages = [f"{name}@ours" for name in ("prepare", "predict", "validate", "images")]
+        assert _stages_run(_run(study, "dvc", "repro", "--single-item", *stages)) == stages
+        _run(study, *OURS, "share", "ours", "--yes")
+        results = pd.concat(pd.read_csv(study / "results" / "ours" / f"{name}.csv") for name in ("metrics", "images"))
+        records = pd.read_parquet(study / "store" / "ours" / "records.parquet")
+    known = results.dropna(subset=["estimate"])
+    judged = set(known["endpoint"])
+    assert len(judged & set(diseases.NAMES)) >= 3
+    assert {"lv_mass", "lv_edv"} & judged == ({"lv_mass", "lv_edv"} if has == "table" else set())
+    assert ("cine" in judged) == (has == "masks")
+    assert (records["sax_mask_row"] >= 0).any() == (has == "masks")
+    shutil.rmtree(study / "site")
+
+
+@pytest.mark.soak
+def test_every_notebook_runs_from_top_to_bottom_in_jupyterlab(study: Path, browser: Browser, tmp_path: Path) -> None:
+    """With default parameters, in the order of the study, as somebody would who opens one after the other."""
+    names = [path.stem for path in sorted((study / "notebooks").glob("*.ipynb"))]
+    assert len(names) >= 20
+    with laboratory(study, tmp_path) as lab:
+        for name in sorted(names, key=lambda name: name in ("pool", "report", "tour")):
+            run_all(lab, browser, name, tmp_path / f"{name}.png", patience_s=900)
+    for name in names:
+        notebook = nbformat.read(study / "notebooks" / f"{name}.ipynb", as_version=4)
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert outputs and not [output["evalue"] for output in outputs if output["output_type"] == "error"], name
+        assert (tmp_path / f"{name}.png").stat().st_size > 20_000, name
+
+
+@pytest.mark.soak
+def test_three_hospitals_in_three_clones_pool_as_one_study(study: Path, tmp_path: Path) -> None:
+    """Each clone has one hospital's files and nothing of the hub; the coordinator has none of the hospitals' files."""
+    release, bundles = _release(study, tmp_path / "release"), []
+    blocks = yaml.safe_load((study / "cohorts.yaml").read_text())["cohorts"]
+    sites = [name for name, block in blocks.items() if block["role"] == "external"]
+    home = {name: block for name, block in blocks.items() if name not in sites}
+    for name in sites:
+        clone = tmp_path / name / "clone"
+        shutil.copytree(study / "data" / name, tmp_path / name / "files")
+        _run(tmp_path, "git", "clone", "-q", str(release / "code.bundle"), str(clone))
+        _run(clone, *OURS, "install", str(release))
+        block = blocks[name] | {"path": str(tmp_path / name / "files"), "depends": str(tmp_path / name / "files")}
+        (clone / "cohorts.yaml").write_text(yaml.safe_dump({"cohorts": home | {name: block}}))
+        _run(
+            clone, "dvc", "repro", "--single-item", *(f"{stage}@{name}" for stage in ("prepare", "predict", "validate"))
+        )
+        _run(clone, *OURS, "share", name, "--yes")
+        bundles += map(str, (clone / "site").glob("*.zip"))
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    for part in ("params.yaml", "presets", "notebooks", "weights", "results"):
+        (shutil.copytree if (study / part).is_dir() else shutil.copy)(study / part, hub / part)
+    for name in sites:
+        shutil.rmtree(hub / "results" / name)
+    (hub / "cohorts.yaml").write_text(yaml.safe_dump({"cohorts": home}))
+    _run(hub, *OURS, "receive", *bundles)
+    _run(hub, *OURS, "run", "pool")
+    keys = ["endpoint", "arm", "fraction", "metric"]
+    whole, parts = (
+        pd.read_csv(root / "reports" / "study" / "pool" / "tables" / "pooled.csv").set_index(keys)
+        for root in (study, hub)
+    )
+    both = whole.join(parts.add_suffix("_parts"), how="inner")
+    assert (both["k_parts"] <= both["k"]).all()
+    same = both[(both["k_parts"] == both["k"]) & (both["k"] > 1)]
+    assert len(same) >= 20
+    assert (same["n_parts"] == same["n"]).all()
+    for column in ("estimate", "lower", "upper"):
+        np.testing.assert_allclose(same[f"{column}_parts"], same[column], rtol=2e-3, atol=2e-3, err_msg=column)
 
 
 def _kill_when(process: psutil.Popen, ready: Callable[[], bool], limit: float = 240.0) -> None:

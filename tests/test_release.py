@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +118,25 @@ def test_a_harmed_release_is_refused(harm: str, hub: Study, tmp_path: Path) -> N
     with pytest.raises(StudyError, match=words[harm]):
         release.install(site, folder)
     assert not site.path("weights", "align").exists()
+
+
+@pytest.mark.soak
+def test_a_wheel_house_installs_without_any_index(hub: Study, tmp_path: Path) -> None:
+    """With one package of the real lock: pip checks its hash on the way in and needs no network on the way out."""
+    lock = (ROOT / "requirements.lock").read_text()
+    line = re.search(r"^einops==.*?(?=\n\w)", lock, re.MULTILINE | re.DOTALL)
+    assert line is not None
+    hub.path("requirements.lock").write_text(line.group() + "\n")
+    try:
+        release.download(hub, tmp_path / "wheelhouse")
+    except StudyError as error:
+        pytest.skip(f"no package index in reach: {error}")
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    alone = bare | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheelhouse"), "PIP_CONFIG_FILE": os.devnull}
+    command = [sys.executable, "-m", "pip", "install", "-q", "--require-hashes", "--no-deps", "--target"]
+    command += [str(tmp_path / "site"), "-r", str(hub.path("requirements.lock"))]
+    subprocess.run(command, env=alone, check=True, timeout=300)
+    assert (tmp_path / "site" / "einops" / "__init__.py").is_file()
 
 
 def test_wheel_house_is_what_the_lock_says(hub: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

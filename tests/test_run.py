@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cardionets import screen
 from cardionets.config import StudyError
+from cardionets.places import unplaced
 from cardionets.run import resolve, run, typed
 
 NotebookWriter = Callable[[str, str], Path]
@@ -68,6 +72,26 @@ def test_a_failing_cell_is_shown_and_nothing_is_published(notebook: NotebookWrit
     assert status["state"] == "failed"
     assert "assert epochs > limit" in status["error"]
     assert (tiny_root / "logs/ukb/probe/probe.failed.ipynb").is_file()
+
+
+def test_neither_pages_nor_logs_name_folders_or_times(notebook: NotebookWriter, tiny_root: Path) -> None:
+    said = "import sys, warnings, pathlib\nwarnings.warn('odd')\nprint(pathlib.Path.cwd())\n"
+    notebook("probe", PARAMETERS + "# %%\n" + said + "pathlib.Path.cwd()\n\n# %%\npathlib.Path('none').read_text()\n")
+    with pytest.raises(StudyError, match="No such file"):
+        run("probe", "ukb")
+    private = screen.Private(places=(str(tiny_root), str(Path.home()), tempfile.gettempdir(), sys.prefix))
+    assert screen.search_files([tiny_root / "logs"], private) == []
+    notebook("probe", PARAMETERS + "# %%\n" + said)
+    run("probe", "ukb")
+    assert not (tiny_root / "logs/ukb/probe/probe.failed.ipynb").exists()
+    assert screen.search_files([tiny_root / "logs", tiny_root / "reports"], private) == []
+
+
+def test_a_folder_is_replaced_as_a_whole_and_never_inside_a_picture() -> None:
+    here = {"/home/miller/study": ".", "/home/miller": "~", "/tmp": "tmp"}
+    said = "file:///home/miller/study/x and '/home/miller/a' of /tmp, /home/miller2/b"
+    assert unplaced(said, here) == "file://./x and '~/a' of tmp, /home/miller2/b"
+    assert unplaced("data:image/png;base64,iVBO/tmpAAA+/tmp+aa/tmp", here).count("/tmp") == 3
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import zlib
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -89,6 +91,35 @@ def test_planted_in_every_corner(plant: str) -> None:
 def test_metadata_of_figures(kind: str) -> None:
     assert any(f.kind == "date" for f in search(f"x.{kind}", figure(kind, "seen on 2019-03-04")))
     assert any(f.kind == "identifier or date" for f in search(f"x.{kind}", figure(kind, "of MRN8842"), PRIVATE))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "gif"])
+def test_what_a_camera_or_an_editor_writes_into_a_picture(kind: str) -> None:
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x010E], exif[0x0132] = "of MRN8842", "2019:03:04 10:11:12"  # ImageDescription, DateTime
+    more: dict[str, object] = {"comment": b"of MRN8842"} if kind == "gif" else {"exif": exif}
+    Image.new("RGB", (8, 8)).save(buffer, kind, **more)
+    kinds = {finding.kind for finding in search(f"x.{kind}", buffer.getvalue(), PRIVATE)}
+    assert "identifier or date" in kinds
+    assert kind == "gif" or "date" in kinds
+
+
+def test_offsets_palettes_and_fonts_of_a_pdf_are_no_numbers_of_people() -> None:
+    buffer, canvas = io.BytesIO(), plt.figure()
+    canvas.add_subplot().imshow(np.arange(256).reshape(16, 16), cmap="gray")
+    canvas.text(0, 0, "abcdefghijklmnopqrstuvwxyz 0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    with plt.rc_context({"pdf.fonttype": 42}):
+        canvas.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+    plt.close(canvas)
+    assert search("x.pdf", buffer.getvalue()) == []
+
+
+def test_streams_of_a_pdf_are_read_under_either_coat() -> None:
+    for word, kind in (("seen on 2019-03-04", "date"), ("of MRN8842", "identifier or date"), ("7 people", "")):
+        packed = zlib.compress(f"BT /F1 9 Tf ({word}) Tj ET".encode())
+        for coat in (packed, base64.a85encode(packed) + b"~>", f"({word}) Tj".encode()):
+            found = search("x.pdf", b"%PDF-1.4\n1 0 obj\nstream\n" + coat + b"\nendstream\nendobj\n", PRIVATE)
+            assert {f.kind for f in found} == ({kind} if kind else set())
 
 
 def test_what_the_study_says_itself_is_clean() -> None:

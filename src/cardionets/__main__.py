@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cardionets.config import StudyError
+from cardionets.errors import StudyError
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -71,7 +71,7 @@ def _patient(args: argparse.Namespace) -> int:
     from cardionets.beside import beside
 
     start = time.monotonic()
-    with beside("cardionets.draw") as models:
+    with beside("cardionets.patient_models") as models:
         from cardionets.patient_run import run
 
         return run(args, models, start)

@@ -21,10 +21,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cardionets import diseases, phenotypes, train, weights
-from cardionets.config import Settings, Study, StudyError
+from cardionets.config import Settings, Study
 from cardionets.device import pick_device
-from cardionets.embed import config_of, ecg_settings, embed_ecgs, load_align
+from cardionets.encoders import config_of, ecg_settings, embed_ecgs, load_align
 from cardionets.features import Features, People
+from cardionets.frozen import ARMS, Arm, predict_head
 from cardionets.models.align import AlignSettings
 from cardionets.models.ecg_mae import EcgSettings
 from cardionets.models.heads import Basis, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge, mean_head
@@ -36,33 +37,8 @@ Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One arm: the features a linear head reads (none: a network), whether a CMR teacher helps, a line for reports."""
-
-    features: tuple[str, ...]
-    about: str
-    teacher: bool = False
-    tasks: tuple[Task, ...] = ("phenotypes", "diseases")
-    endpoints: tuple[str, ...] | None = None
-
-
 Heads = Literal["phenotypes", "screening", "subtypes"]
 SCORES: Final = ("arm", "fraction", "endpoint", "value", "penalty")
-ONLY_PHENOTYPES: Final[tuple[Task, ...]] = ("phenotypes",)
-ARMS: Final[dict[str, Arm]] = {
-    "covariates": Arm(("covariates",), "age, sex, height and weight alone"),
-    "beat_ridge": Arm(("beat",), "linear model on the 12-lead median beat"),
-    "beat_ridge_teacher": Arm(("beat",), "the same, taught by CMR", True, ONLY_PHENOTYPES),
-    "rr_rule": Arm(("rr",), "variability of RR intervals alone", False, ("diseases",), ("atrial_fibrillation",)),
-    "scratch": Arm((), "ECG network trained on labels alone"),
-    "mae": Arm(("mae",), "ECG network pre-trained without CMR, frozen"),
-    "aligned": Arm(("aligned",), "ECG network aligned with CMR, frozen"),
-    "aligned_teacher": Arm(("aligned",), "aligned with CMR, frozen, and taught by CMR", True, ONLY_PHENOTYPES),
-    "aligned_finetuned": Arm((), "aligned with CMR, then trained on labels", False, ONLY_PHENOTYPES),
-    "aligned_covariates": Arm(("aligned", "covariates"), "aligned with CMR, plus age, sex, height and weight"),
-    "cmr": Arm(("cmr",), "the CMR images themselves: the ceiling with images", False, ONLY_PHENOTYPES),
-}
 
 
 class ArmSettings(Settings):
@@ -195,12 +171,6 @@ def _taught(
     return np.where(labelled[:, None] & np.isfinite(y), y, taught), labelled | imaged
 
 
-def predict_head(head: LinearHead, x: Floats) -> Floats:
-    """Predictions (n, k) of a linear head on host features (n, p)."""
-    with torch.inference_mode():
-        return np.asarray(head.cpu()(torch.from_numpy(np.asarray(x, np.float32))).numpy())
-
-
 def _fit_network(
     fitted: Fitted,
     people: People,
@@ -327,21 +297,6 @@ def load_arms(study: Study, name: Heads) -> Fitted:
         weights.fill(model, state, name)
         fitted.models[arm, float(fraction)] = model.eval()
     return fitted
-
-
-def load_head(study: Study, name: str, arm: str) -> tuple[LinearHead, weights.Card]:
-    """One frozen arm at full labels of ``weights/<name>``, without building the others, and their card.
-
-    Raises StudyError when these weights do not hold it.
-    """
-    tensors, card = weights.load(study.path("weights", name), weights.contract(study))
-    state = {key.removeprefix(f"{arm}@1/"): value for key, value in tensors.items() if key.startswith(f"{arm}@1/")}
-    if not state:
-        raise StudyError(f"weights/{name}/card.json: arm {arm}: not in these weights; fit them again.")
-    features, targets = state["weight"].shape
-    head = LinearHead(features, targets, card.config["task"] == "diseases")
-    weights.fill(head, state, name)
-    return head.eval(), card
 
 
 def _shell(arm: str, state: dict[str, Tensor], fitted: Fitted, encoder: EcgSettings, align: AlignSettings) -> nn.Module:

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from dataclasses import dataclass
 from typing import Final
-
-import pandas as pd
-from scipy.special import expit, logit
 
 from cardionets.config import Study
 
@@ -30,8 +29,11 @@ class Update:
 
     def risk(self, released: float) -> float:
         """The site's probability, or threshold, for a released one; NaN stays NaN."""
-        inside = min(max(released, EDGE), 1 - EDGE) if released == released else released
-        return float(expit(self.intercept + self.slope * logit(inside)))
+        if math.isnan(released):
+            return released
+        inside = min(max(released, EDGE), 1 - EDGE)
+        odds = self.intercept + self.slope * math.log(inside / (1 - inside))
+        return (1 + math.tanh(odds / 2)) / 2
 
 
 def load(study: Study, cohort: str, arm: str) -> dict[str, Update]:
@@ -42,6 +44,9 @@ def load(study: Study, cohort: str, arm: str) -> dict[str, Update]:
     path = study.path("results", cohort, f"{FILE}.csv")
     if not cohort or study.cohort(cohort).role == "development" or not path.is_file():
         return {}
-    table = pd.read_csv(path)
-    rows = table.loc[table["arm"] == arm, ["endpoint", "intercept", "slope", "n", "events"]]
-    return {str(name): Update(a, b, int(n), int(e)) for name, a, b, n, e in rows.itertuples(index=False, name=None)}
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["arm"] == arm]
+    return {
+        row["endpoint"]: Update(float(row["intercept"]), float(row["slope"]), int(row["n"]), int(row["events"]))
+        for row in rows
+    }

@@ -20,14 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cardionets.arms import load_arms
 from cardionets.config import BEFORE_S, Study, StudyError
 from cardionets.device import pick_device
-from cardionets.embed import ecg_settings, load_align, load_ecg, open_store
+from cardionets.embed import open_store
+from cardionets.encoders import ecg_settings, load_align, load_ecg
 from cardionets.evaluate.bootstrap import resample_sums
 from cardionets.evaluate.estimate import percentile
+from cardionets.frozen import ARMS, load_head
 from cardionets.models.ecg_mae import crops
-from cardionets.models.heads import LinearHead
 from cardionets.progress import track
 
 Floats = NDArray[np.float32]
@@ -132,11 +132,10 @@ def explainer(study: Study, name: Literal["phenotypes", "screening"] = "phenotyp
     arm that reads more than the ECG.
     """
     arm = arm or ("aligned_teacher" if name == "phenotypes" else "aligned")
-    fitted = load_arms(study, name)
-    head = fitted.models.get((arm, 1.0))
-    aligner = load_align(study)
-    if not isinstance(head, LinearHead) or len(head.get_buffer("centre")) != aligner.settings.components:
+    if arm not in ARMS or ARMS[arm].features != ("aligned",):
         raise StudyError(f"weights/{name}: arm {arm}: does not read the aligned ECG alone; choose aligned.")
+    head, card = load_head(study, name, arm)
+    aligner = load_align(study)
     head.logistic = False
     head.to(pick_device())
 
@@ -145,7 +144,7 @@ def explainer(study: Study, name: Literal["phenotypes", "screening"] = "phenotyp
         return y
 
     average = load_ecg(study).get_buffer("beat_mean")[None]  # (1, 12, B) uV
-    return Explainer(predict, fitted.endpoints, average)
+    return Explainer(predict, tuple(card.config["endpoints"]), average)
 
 
 def load_ecgs(study: Study, cohort: str, people: int) -> Ecgs:

@@ -6,9 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d, uniform_filter1d
-from scipy.signal import find_peaks
 
 from cardionets.config import AFTER_S, BEFORE_S
 from cardionets.ecg import RecordError
@@ -45,7 +44,7 @@ def _activity(signal: NDArray[Any], rate: float) -> Floats:
     level = scale[:, int(0.97 * (scale.shape[1] - 1))]
     weight = 1 / np.maximum(level, max(0.3 * quantile(level, 0.5), 1e-3))
     scaled = np.minimum(d * weight[:, None], 3.0)
-    smooth: Floats = uniform_filter1d(scaled.mean(0), max(1, round(0.09 * rate)), mode="nearest")
+    smooth: Floats = scipy.ndimage.uniform_filter1d(scaled.mean(0), max(1, round(0.09 * rate)), mode="nearest")
     return smooth
 
 
@@ -70,7 +69,7 @@ def _candidates(activity: Floats, limits: tuple[float, float], rate: float) -> I
     if span <= 0:
         return np.empty(0, np.int64)
     distance = max(1, round(_REFRACTORY_S * rate))
-    found, _ = find_peaks(activity, height=quiet + 0.35 * span, distance=distance, prominence=0.25 * span)
+    found, _ = scipy.signal.find_peaks(activity, height=quiet + 0.35 * span, distance=distance, prominence=0.25 * span)
     return _drop_t_waves(found, activity[found], rate)
 
 
@@ -105,11 +104,11 @@ def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
     found = _candidates(activity, limits, rate)
     if not len(found):
         return found
-    slow = uniform_filter1d(x, max(3, round(0.6 * rate)), axis=1, mode="nearest")
+    slow = scipy.ndimage.uniform_filter1d(x, max(3, round(0.6 * rate)), axis=1, mode="nearest")
     power = np.square(x - slow).sum(0)  # (T,)
     reach = round(0.06 * rate)
     if len(found) > 2:
-        size = maximum_filter1d(np.sqrt(power), 2 * reach + 1, mode="nearest")
+        size = scipy.ndimage.maximum_filter1d(np.sqrt(power), 2 * reach + 1, mode="nearest")
         found = _search_back(activity, size, found, limits, rate)
     around = np.clip(found[:, None] + np.arange(-reach, reach + 1), 0, x.shape[1] - 1)  # (beat, window)
     return np.unique(around[np.arange(len(found)), power[around].argmax(1)])

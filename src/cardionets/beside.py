@@ -9,6 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing import get_context
+from typing import Any
 
 
 @contextmanager
@@ -26,3 +27,8 @@ def beside(module: str) -> Iterator[Executor]:
 def _alone() -> None:
     """One thread: one recording is too little for two, which wait for each other longer than they work."""
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def call(module: str, name: str, *args: Any) -> Any:
+    """Call a function by name, so that only the process beside this one imports its module."""
+    return getattr(import_module(module), name)(*args)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from cardionets.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Groups = dict[str, dict[str, Tensor]]
 
@@ -28,6 +31,8 @@ class History:
 
     def frame(self) -> pd.DataFrame:
         """One row per epoch, the start as epoch 0: epoch, step, lr, losses, val_ losses and the clock columns."""
+        import pandas as pd
+
         return pd.DataFrame(self.rows)
 
     def kept(self) -> dict[str, float]:

@@ -13,14 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cardionets import diseases, phenotypes
+from cardionets.errors import StudyError as StudyError
 
 BEFORE_S, AFTER_S = 0.28, 0.52  # what the median beat covers, in seconds around the R peak
+RANGES = {"age": (0, 120, "years"), "height_cm": (40, 230, "centimetres"), "weight_kg": (2, 350, "kilograms")}
 STUDY = "study"  # in place of a cohort's name: the study as a whole
 OUT_VARIABLE = "CARDIONETS_OUT"  # environment: where the runner wants a notebook's figures and tables
-
-
-class StudyError(Exception):
-    """A fault the user can mend: the message names the file, the field and the remedy in one sentence per fault."""
 
 
 class Settings(BaseModel):
@@ -125,6 +123,11 @@ class Grid(Settings):
     def samples(self) -> int:
         """Samples per lead, T."""
         return self.rate * self.seconds
+
+    @property
+    def beat_samples(self) -> int:
+        """Samples of a median beat, B."""
+        return round((BEFORE_S + AFTER_S) * self.rate)
 
 
 class CohortEcg(Settings):

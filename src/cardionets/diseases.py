@@ -12,11 +12,13 @@ because both indexes send "pericarditis" there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CODE_LIST_VERSION: Final = "2026.1"
 

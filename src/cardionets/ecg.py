@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 from cardionets.config import EcgProtocol, Grid, StudyError
 
@@ -148,7 +147,7 @@ def _circle(samples: int, rate: float, target: float) -> _Circle:
     up, down = ratio.numerator, ratio.denominator
     before = min(-(-round(_PAD_SECONDS * rate) // down), (samples - 1) // down) * down
     wanted = samples + 2 * before + round(_BRIDGE_SECONDS * rate)
-    units = fft.next_fast_len(-(-wanted // down), real=True)
+    units = scipy.fft.next_fast_len(-(-wanted // down), real=True)
     return _Circle(before, units * down, units * up, before // down * up, -(-samples * up // down))
 
 
@@ -168,7 +167,7 @@ def _laid(x: Floats, circle: _Circle) -> Floats:
 def _spectrum(x: NDArray[Any], rate: float, target: float) -> tuple[NDArray[np.complex64], _Circle]:
     """Spectrum (..., F) of (..., T) on the circle at the target rate, scaled for :func:`_signal`."""
     circle = _circle(x.shape[-1], rate, target)
-    found = fft.rfft(_laid(np.asarray(x, np.float32), circle))
+    found = scipy.fft.rfft(_laid(np.asarray(x, np.float32), circle))
     bins = circle.out // 2 + 1
     if found.shape[-1] < bins:
         found = np.concatenate([found, np.zeros((*found.shape[:-1], bins - found.shape[-1]), found.dtype)], axis=-1)
@@ -177,7 +176,7 @@ def _spectrum(x: NDArray[Any], rate: float, target: float) -> tuple[NDArray[np.c
 
 
 def _signal(spectrum: NDArray[np.complex64], circle: _Circle) -> Floats:
-    whole: Floats = fft.irfft(spectrum, circle.out)
+    whole: Floats = scipy.fft.irfft(spectrum, circle.out)
     return whole[..., circle.skip : circle.skip + circle.kept]
 
 
@@ -188,14 +187,14 @@ def _band(low: float, high: float, rate: float, samples: int) -> Floats:
         text = f"{low:g}-{high:g} Hz does not fit below half of the stored rate {rate:g} Hz; lower it."
         raise StudyError(f"params.yaml: ecg.band_hz: {text}")
     sections = scipy.signal.butter(_ORDER, [low, high], "bandpass", fs=rate, output="sos")
-    _, gain = scipy.signal.freqz_sos(sections, worN=fft.rfftfreq(samples, 1 / rate), fs=rate)
+    _, gain = scipy.signal.freqz_sos(sections, worN=scipy.fft.rfftfreq(samples, 1 / rate), fs=rate)
     return np.asarray(np.abs(gain) ** 2, np.float32)
 
 
 @lru_cache(maxsize=256)
 def _notch(mains: float, rate: float, samples: int) -> Floats:
     _, gain = scipy.signal.freqz(
-        *scipy.signal.iirnotch(mains, _NOTCH_Q, fs=rate), worN=fft.rfftfreq(samples, 1 / rate), fs=rate
+        *scipy.signal.iirnotch(mains, _NOTCH_Q, fs=rate), worN=scipy.fft.rfftfreq(samples, 1 / rate), fs=rate
     )
     return np.asarray(np.abs(gain) ** 2, np.float32)
 

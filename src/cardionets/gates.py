@@ -12,9 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
-from scipy.ndimage import uniform_filter1d
 
 from cardionets.beats import median_beat, quantile, r_peaks, rr_features
 from cardionets.config import BEFORE_S, QualityGates
@@ -53,7 +52,7 @@ def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0) -> lis
     if high_share(record.signal, record.rate) > HIGH_SHARE:
         return [*reasons, "spectrum_implausible"]
     x, rate = decimate(record.signal, record.rate)
-    x = x - uniform_filter1d(x, round(0.8 * rate) | 1, axis=1, mode="nearest")
+    x = x - scipy.ndimage.uniform_filter1d(x, round(0.8 * rate) | 1, axis=1, mode="nearest")
     reasons += ["clipped"] if clipped(record.signal) else []
     peaks = r_peaks(x, rate)
     bpm = rr_features(peaks, rate)["rate_bpm"]
@@ -85,8 +84,8 @@ def high_share(signal: NDArray[Any], rate: float) -> float:
 
     Samples in a wrong order, of wrong byte order or of no ECG at all are rough; a heart beat is smooth.
     """
-    usable = fft.prev_fast_len(signal.shape[1], real=True)
-    spectrum = fft.rfft(np.asarray(signal[_INDEPENDENT, :usable], np.float32))
+    usable = scipy.fft.prev_fast_len(signal.shape[1], real=True)
+    spectrum = scipy.fft.rfft(np.asarray(signal[_INDEPENDENT, :usable], np.float32))
     power = np.square(spectrum.real) + np.square(spectrum.imag)  # (8, F)
     above, high = _bins(usable, rate)
     total = power @ above
@@ -96,7 +95,7 @@ def high_share(signal: NDArray[Any], rate: float) -> float:
 @lru_cache(maxsize=64)
 def _bins(samples: int, rate: float) -> tuple[Floats, Floats]:
     """1 for every frequency (F,) above 1 Hz, and above ``HIGH_HZ``; 0 within 1 Hz of the mains and its multiples."""
-    hz = fft.rfftfreq(samples, 1 / rate)
+    hz = scipy.fft.rfftfreq(samples, 1 / rate)
     mains = np.min([np.abs(hz - line * np.maximum(np.rint(hz / line), 1)) for line in MAINS_HZ], axis=0) <= 1
     return ((hz > 1) & ~mains).astype(np.float32), ((hz > HIGH_HZ) & ~mains).astype(np.float32)
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from cardionets import data, train, weights
 from cardionets.config import Settings, Study, StudyError
 from cardionets.device import pick_device, processes, rank
-from cardionets.embed import config_of, open_store
+from cardionets.embed import open_store
+from cardionets.encoders import config_of
 from cardionets.evaluate.images import psnr
 from cardionets.generator import (
     EcgReader,

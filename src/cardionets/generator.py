@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cardionets import weights
 from cardionets.config import Settings, Study, StudyError
 from cardionets.device import pick_device
-from cardionets.embed import EMBED_ROWS, Model, config_of, ecg_settings, load_align
+from cardionets.encoders import EMBED_ROWS, Model, config_of, ecg_settings, load_align
 from cardionets.models.align import Aligner, AlignSettings
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.ecg_mae import crops

@@ -19,7 +19,7 @@ from cardionets import data, weights
 from cardionets.config import Study
 from cardionets.device import pick_device
 from cardionets.draw import Artist
-from cardionets.embed import load_cmr
+from cardionets.encoders import load_cmr
 from cardionets.evaluate.estimate import Floats
 from cardionets.generate import blocks, canonical, cine_table, pairs_of
 from cardionets.models.cmr_mae import VIEWS, CmrMae

@@ -27,7 +27,7 @@ from cardionets import data
 from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
 from cardionets.draw import Artist, Drawn, decode, starts
-from cardionets.embed import load_cmr
+from cardionets.encoders import load_cmr
 from cardionets.evaluate.cines import (
     OWN_METRICS,
     Judge,

@@ -21,7 +21,6 @@ from cardionets import phenotypes, weights
 from cardionets.config import Study, StudyError
 from cardionets.files import atomic_path
 from cardionets.flow import BANDS
-from cardionets.store import Store
 
 ARMS: Final = ("aligned_teacher", "aligned_covariates")
 LEVEL: Final = 0.9
@@ -131,6 +130,8 @@ def _ranges(sex: str, band: str, group: pd.DataFrame) -> Iterator[tuple[str, str
 
 def _trained(study: Study, cohort: str) -> pd.DataFrame:
     """The first record of each training person."""
+    from cardionets.store import Store
+
     records = Store.open(study.path("store", cohort), study.grid, hide_test=True).records
     return records[records["split"] == "train"].drop_duplicates("person")
 
@@ -238,6 +239,8 @@ def _conformal(study: Study, arm: str, notes: list[str]) -> pd.DataFrame:
 
 def _from_predictions(study: Study, arm: str) -> pd.DataFrame:
     cohort = study.protocol.study.paired
+    from cardionets.store import Store
+
     records = Store.open(study.path("store", cohort), study.grid, hide_test=True).records
     keep = [("split", "==", "val"), ("arm", "==", arm), ("fraction", "==", 1.0)]
     found = pd.read_parquet(study.path("predictions", f"{cohort}.parquet"), filters=keep)

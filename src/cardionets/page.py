@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from PIL import Image, ImageSequence
 
 from cardionets.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_WIDTH = 1200
 MOVING_WIDTH = 800

@@ -9,11 +9,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cardionets import at_site, phenotypes, weights
@@ -21,15 +19,13 @@ from cardionets.at_site import Update
 from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.ecg_files import detect, read_ecg
-from cardionets.config import CohortEcg, Study, StudyError
+from cardionets.config import RANGES, CohortEcg, Study, StudyError
 from cardionets.ecg import EcgRecord, RecordError, harmonise
 from cardionets.gates import fingerprint, inspect, noise_flags, noise_scores
-from cardionets.norms import Norms, Range
-from cardionets.schema import RANGES
-from cardionets.store import Store
 
 if TYPE_CHECKING:
-    pass
+    from cardionets.norms import Norms, Range
+    from cardionets.patient_models import Said
 
 Floats = NDArray[np.float32]
 COVARIATES: Final = ("age", "sex", "height_cm", "weight_kg")
@@ -93,6 +89,11 @@ class Recording:
     measured: dict[str, float] = field(default_factory=dict)
     name: str = ""  # seeds the drawn cines; a hash of the signal, never shown
     simulated: bool = False
+
+    def seen(self) -> tuple[NDArray[np.int16], NDArray[np.int16], Floats | None]:
+        """What the networks see: signal, beat, and covariates where all of them are known."""
+        assert self.signal is not None and self.beat is not None
+        return self.signal, self.beat, self.person.features() if self.person.complete else None
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _what(path: Path, declared: CohortEcg) -> dict[str, str]:
 
 
 def _format(path: Path, kind: str) -> str:
-    from cardionets.contract import DIALECTS, FORMATS
+    from cardionets.glossary import DIALECTS, FORMATS
 
     name = FORMATS[kind][0].split(":")[0].split(";")[0]
     if kind != "xml":
@@ -222,6 +223,10 @@ def _harmonise(found: Recording, record: EcgRecord, study: Study) -> None:
 
 def of_record(study: Study, cohort: str, record: str = "") -> Recording:
     """A record of a store by its pseudonym; "" is the first record of a test person. Raises StudyError when absent."""
+    import pandas as pd
+
+    from cardionets.store import Store
+
     store = Store.open(study.path("store", cohort), study.grid, hide_test=True)
     table = store.records
     own = table[(table["record"] == record) if record else (table["split"] == "test")]
@@ -260,39 +265,22 @@ def answer(study: Study, recording: Recording, cohort: str = "") -> Answer:
     The arm reads covariates too when all four are known. ``cohort``: the site whose calibration the probabilities
     get, where its validation left one. Raises StudyError for missing or foreign weights.
     """
+    from cardionets.patient_models import say
+
+    return complete(study, recording, say(study, *recording.seen()), cohort)
+
+
+def complete(study: Study, recording: Recording, said: Said, cohort: str = "") -> Answer:
+    """What the networks said, with intervals, reference ranges, thresholds and the calibration of ``cohort``."""
+    from cardionets.norms import Norms
+
+    norms = Norms.load(study, said.arm)
     person = recording.person
-    arm, disease_arm = ("aligned_covariates",) * 2 if person.complete else ("aligned_teacher", "aligned")
-    x = {"aligned": _embedding(study, recording), "covariates": person.features()}
-    values, card = _apply(study, "phenotypes", arm, x)
-    risks, _ = _apply(study, "screening", disease_arm, x)
-    norms = Norms.load(study, arm)
-    estimates = [_estimate(norms, arm, name, value, person) for name, value in values.items()]
-    behind = max((norms.half_width(arm, name)[1] for name in values), default=0)
-    chosen, notes = _risks(study, norms, disease_arm, risks, at_site.load(study, cohort, disease_arm))
-    simulated = bool(card.data.get("simulated", False))
-    return Answer(arm, disease_arm, estimates, chosen, behind, simulated, norms.notes + notes)
-
-
-def one_store(recording: Recording) -> Store:
-    """The recording as a store of one record, for functions that embed the ECGs of a store."""
-    assert recording.signal is not None and recording.beat is not None
-    one = SimpleNamespace(ecg=recording.signal[None], beat=recording.beat[None])  # (1, 12, T) and (1, 12, B)
-    return cast(Store, one)
-
-
-def _embedding(study: Study, recording: Recording) -> Floats:
-    from cardionets.embed import ecg_settings, embed_ecgs, load_align
-
-    return embed_ecgs(load_align(study), one_store(recording), ecg_settings(study).encoder.samples)
-
-
-def _apply(study: Study, name: str, arm: str, x: Mapping[str, Floats]) -> tuple[dict[str, float], weights.Card]:
-    """Endpoint -> prediction of one arm, fitted on all labels, of ``weights/<name>``."""
-    from cardionets.arms import ARMS, load_head, predict_head
-
-    head, card = load_head(study, name, arm)
-    (row,) = predict_head(head, np.concatenate([x[part] for part in ARMS[arm].features], axis=1))
-    return {endpoint: float(v) for endpoint, v in zip(card.config["endpoints"], row) if np.isfinite(v)}, card
+    estimates = [_estimate(norms, said.arm, name, value, person) for name, value in said.phenotypes.items()]
+    behind = max((norms.half_width(said.arm, name)[1] for name in said.phenotypes), default=0)
+    updates = at_site.load(study, cohort, said.disease_arm)
+    risks, notes = _risks(study, norms, said.disease_arm, said.diseases, updates)
+    return Answer(said.arm, said.disease_arm, estimates, risks, behind, said.simulated, norms.notes + notes)
 
 
 def _estimate(norms: Norms, arm: str, name: str, value: float, person: Person) -> Estimate:
@@ -305,6 +293,8 @@ def _estimate(norms: Norms, arm: str, name: str, value: float, person: Person) -
 def _risks(
     study: Study, norms: Norms, arm: str, risks: Mapping[str, float], updates: Mapping[str, Update]
 ) -> tuple[list[Risk], list[str]]:
+    import pandas as pd
+
     from cardionets import operating
 
     try:
@@ -332,8 +322,9 @@ def cines(study: Study, recording: Recording) -> dict[str, NDArray[np.uint8]]:
     import torch
 
     from cardionets.draw import Artist
+    from cardionets.patient_models import one_store
 
     artist = Artist(study)
-    tokens, _ = artist.reader.read(one_store(recording), np.zeros(1, np.int64))
+    tokens, _ = artist.reader.read(one_store(*recording.seen()[:2]), np.zeros(1, np.int64))
     drawn = artist.draw_from(torch.from_numpy(tokens), [recording.name])
     return {view: cine[0].cpu().numpy() for view, cine in drawn.items()}

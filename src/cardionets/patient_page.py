@@ -135,7 +135,7 @@ def _who(person: Person) -> dict[str, str]:
 
 
 def _gates(study: Study, recording: Recording) -> str:
-    from cardionets.contract import FLAGS
+    from cardionets.glossary import FLAGS
 
     rows = gate_rows(study, recording)
     bad = [i for i, row in enumerate(rows) if row[1] == "failed"]
@@ -148,7 +148,7 @@ def _gates(study: Study, recording: Recording) -> str:
 
 def gate_rows(study: Study, recording: Recording) -> list[tuple[str, str, str]]:
     """Gate, result and reason, beginning with whether the file could be read at all."""
-    from cardionets.contract import READING
+    from cardionets.glossary import READING
 
     if not recording.unread:
         return [("The file can be read", "passed", ""), *checked(study, recording.reasons)]
@@ -158,7 +158,7 @@ def gate_rows(study: Study, recording: Recording) -> list[tuple[str, str, str]]:
 
 def checked(study: Study, reasons: Sequence[str]) -> list[tuple[str, str, str]]:
     """One line per gate; what an earlier fault kept from being looked at is said to be so."""
-    from cardionets.contract import signal_reasons
+    from cardionets.glossary import signal_reasons
 
     meanings = signal_reasons(study)
     last = min((AFTER[r] for r in reasons if r in AFTER and (r != "too_short" or reasons == [r])), default=len(GATES))

@@ -7,13 +7,17 @@ from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cardionets import page
+from cardionets.beside import call
 from cardionets.config import CohortEcg, Study, StudyError, check
-from cardionets.patient import Person, Recording, answer, cines, of_file
+from cardionets.patient import Person, Recording, cines, complete, of_file
 from cardionets.patient_drivers import drivers
 from cardionets.patient_page import measured, measured_values, render
+
+MODELS: Final = "cardionets.patient_models"
+"""Named and not imported: it loads torch."""
 
 
 def run(args: Namespace, models: Executor, start: float) -> int:
@@ -54,9 +58,9 @@ def make(
         yield page.write(target, render(study, recording, None, {}))
         yield from _print(sheet, study, recording, None, {}, None)
         return
-    said, moving = models.submit(answer, study, recording, cohort), models.submit(cines, study, recording)
-    driving = models.submit(drivers, study, recording)
-    top, found = measured(study, recording), said.result()
+    said = models.submit(call, MODELS, "say", study, *recording.seen())
+    moving, driving = models.submit(cines, study, recording), models.submit(drivers, study, recording)
+    top, found = measured(study, recording), complete(study, recording, said.result(), cohort)
     yield page.write(target, render(study, recording, found, None, None, top))
     drawn, why = moving.result(), driving.result()
     yield page.write(target, render(study, recording, found, drawn, why, top))

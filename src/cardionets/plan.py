@@ -24,7 +24,7 @@ from cardionets import phenotypes, store, train
 from cardionets.arms import ArmSettings
 from cardionets.config import Grid, Study
 from cardionets.device import Draw, autocast
-from cardionets.embed import cmr_settings, ecg_settings
+from cardionets.encoders import cmr_settings, ecg_settings
 from cardionets.generator import sizes, tokenizer_settings
 from cardionets.models.align import Aligner, AlignSettings, align_loss
 from cardionets.models.cmr_mae import VIEWS, CmrMae, cmr_mae_loss
@@ -127,9 +127,7 @@ def _encoders(study: Study, grid: Grid, pairs: int, both: int) -> Iterator[Work]
     signal, number = _pick(grid, "ecg", "beat"), torch.float32
     rr = {"rr": ((RR_FEATURES,), number)}
     seen = dict.fromkeys(VIEWS, ((cmr.encoder.features,), number)) | {"components": ((align.components,), number)}
-    yield Work(
-        "pretrain_ecg", lambda: EcgMae(ecg, store.beat_samples(grid)), ecg_mae_loss, signal | rr, ecg.train, both
-    )
+    yield Work("pretrain_ecg", lambda: EcgMae(ecg, grid.beat_samples), ecg_mae_loss, signal | rr, ecg.train, both)
     yield Work("pretrain_cmr", lambda: CmrMae(cmr), cmr_mae_loss, _pick(grid, *VIEWS), cmr.train, pairs)
     yield Work(
         "align",

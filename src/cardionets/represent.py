@@ -19,24 +19,14 @@ from torch import Tensor, nn
 from cardionets import data, train, weights
 from cardionets.config import Study, StudyError
 from cardionets.device import pick_device, processes, rank
-from cardionets.embed import (
-    Floats,
-    cmr_settings,
-    config_of,
-    ecg_settings,
-    embed_cines,
-    embed_ecgs,
-    load_cmr,
-    load_ecg,
-    open_store,
-    views_of,
-)
+from cardionets.embed import embed_cines, open_store, views_of
+from cardionets.encoders import Floats, cmr_settings, config_of, ecg_settings, embed_ecgs, load_cmr, load_ecg
 from cardionets.launch import launchable
 from cardionets.models.align import Aligner, AlignSettings, align_loss
 from cardionets.models.cmr_mae import CmrMae, cmr_mae_loss
 from cardionets.models.ecg_mae import EcgMae, ecg_mae_loss
 from cardionets.models.heads import Basis, HeadSettings, LinearHead, fit_ridge
-from cardionets.store import Store, beat_samples
+from cardionets.store import Store
 
 
 @launchable("ecg_mae")
@@ -47,7 +37,7 @@ def pretrain_ecg(study: Study, force: bool = False) -> pd.DataFrame:
     stores = {name: open_store(study, name) for name in names}
     part = {s: data.ecg_table([(st, _split(st, s)) for st in stores.values()]) for s in ("train", "val")}
     torch.manual_seed(study.protocol.seed)
-    model = EcgMae(settings, beat_samples(study.grid))
+    model = EcgMae(settings, study.grid.beat_samples)
     model.set_statistics(part["train"].take(_some(len(part["train"]), study.protocol.seed)))
     about = {"cohorts": names, "records": len(part["train"]), "val_records": len(part["val"])}
     return _stage(study, "ecg_mae", settings, model, part, ecg_mae_loss, about, force)

@@ -31,6 +31,7 @@ import nbformat
 
 from cardionets.config import OUT_VARIABLE, STUDY, Study, StudyError
 from cardionets.files import atomic_path
+from cardionets.places import places, unplaced
 from cardionets.progress import clock
 
 Notebook = Any  # an nbformat.NotebookNode: a dictionary whose keys are attributes
@@ -158,8 +159,8 @@ def _own_kernel() -> Iterator[None]:
                 os.environ["JUPYTER_PATH"] = before
 
 
-def scrub(notebook: Notebook, root: Path) -> Notebook:
-    """Remove what differs between two equal runs: times, random cell ids, machine paths."""
+def scrub(notebook: Notebook, here: Mapping[str, str]) -> Notebook:
+    """Remove what differs between two equal runs: times, random cell ids, folders of this machine."""
     notebook.metadata = nbformat.from_dict({"language_info": {"name": "python"}, "kernelspec": _kernelspec()})
     for position, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{position:03d}"
@@ -167,7 +168,13 @@ def scrub(notebook: Notebook, root: Path) -> Notebook:
         for output in cell.get("outputs", []):
             output.get("metadata", {}).clear()
             if "text" in output:
-                output["text"] = _without_clock(str(output["text"]).replace(str(root), "."))
+                output["text"] = _without_clock(unplaced(str(output["text"]), here))
+            if output.output_type == "error":
+                output["evalue"] = unplaced(output["evalue"], here)
+                output["traceback"] = [unplaced(line, here) for line in output["traceback"]]
+            for kind, value in output.get("data", {}).items():
+                if kind.startswith("text/"):
+                    output["data"][kind] = unplaced(str(value), here)
     return notebook
 
 
@@ -251,7 +258,7 @@ def run(stage: str, cohort: str | None = None, parameters: Mapping[str, Any] | N
     target = study.path("reports", cohort or STUDY, stage)
     logs = study.path("logs", cohort or STUDY, stage)
     logs.mkdir(parents=True, exist_ok=True)
-    status = _Status(logs, stage, cohort or STUDY)
+    status, here = _Status(logs, stage, cohort or STUDY), places(study, cohort)
     status.write("running")
     with atomic_path(target) as aside, ThreadPoolExecutor(1) as meanwhile:
         aside.mkdir(parents=True)
@@ -259,12 +266,13 @@ def run(stage: str, cohort: str | None = None, parameters: Mapping[str, Any] | N
         try:
             executed = _execute(notebook, values, aside, study.root)
         except _CellError as failed:
-            nbformat.write(failed.notebook, logs / f"{stage}.failed.ipynb")
-            status.write("failed", error=str(failed))
+            nbformat.write(scrub(failed.notebook, here), logs / f"{stage}.failed.ipynb")
+            status.write("failed", error=unplaced(str(failed), here))
             raise StudyError(f"notebooks/{stage}.py: a cell failed; mend its cause, run again.\n\n{failed}") from None
-        scrub(executed, study.root)
+        scrub(executed, here)
         nbformat.write(executed, aside / f"{stage}.ipynb")
         (aside / f"{stage}.html").write_text(to_html(executed, f"{cohort or STUDY} {stage}"), encoding="utf-8")
+    (logs / f"{stage}.failed.ipynb").unlink(missing_ok=True)
     status.write("finished")
     print(f"{stage}{'@' + cohort if cohort else ''}: finished in {clock(time.time() - status.start)}", flush=True)
     return target

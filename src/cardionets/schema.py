@@ -13,7 +13,7 @@ from pandera import errors
 from pandera.pandas import Check, Column, DataFrameSchema
 
 from cardionets import diseases, phenotypes
-from cardionets.config import StudyError
+from cardionets.config import RANGES, StudyError
 from cardionets.splits import SPLITS
 
 ROWS: Final = ("sax_row", "lax_row", "sax_mask_row", "lax_mask_row")
@@ -21,7 +21,6 @@ FEATURES: Final = ("rate_bpm", "rr_cv", "rr_rmssd_ms", "qrs_ms")
 NOISE: Final = ("baseline_uv", "mains_uv", "noise_uv")
 COVARIATES: Final = ("age", "height_cm", "weight_kg")
 SEXES: Final = ("F", "M")
-RANGES: Final = {"age": (0, 120, "years"), "height_cm": (40, 230, "centimetres"), "weight_kg": (2, 350, "kilograms")}
 
 
 def _rule(test: Callable[[pd.Series], Any], error: str) -> Check:

@@ -31,7 +31,7 @@ _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]
 _ROOTS = "home|Users|mnt|media|data|srv|tmp|root|var|opt|scratch|work|private|Volumes|workspace|lustre|nfs|etc|usr"
 PATTERNS: Final[dict[str, re.Pattern[str]]] = {
     "date": re.compile(
-        rf"(?<![\d.]){_YEAR}[-/.]{_MONTH}[-/.]{_DAY}(?!\d)|(?<![\d.]){_DAY}[-/.]{_MONTH}[-/.]{_YEAR}(?!\d)"
+        rf"(?<![\d.]){_YEAR}[-/.:]{_MONTH}[-/.:]{_DAY}(?!\d)|(?<![\d.]){_DAY}[-/.]{_MONTH}[-/.]{_YEAR}(?!\d)"
         rf"|(?<![\d.]){_MONTH}[-/]{_DAY}[-/]{_YEAR}(?!\d)|(?<![\d.]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)"
         rf"|\b\d{{1,2}}\.? (?:{MONTHS})[a-z]*\.? {_YEAR}\b|\b(?:{MONTHS})[a-z]*\.? \d{{1,2}},? {_YEAR}\b",
         re.IGNORECASE,
@@ -72,7 +72,8 @@ class Private:
         host = {socket.gethostname().lower(), socket.gethostname().split(".")[0].lower(), _user()}
         known = frozenset(w.lower() for w in words if len(w) >= SHORTEST)
         long = tuple(p for p in places if len(p) > SHORTEST and Path(p).is_absolute())
-        return cls(known, long, frozenset(h for h in host if len(h) >= SHORTEST and h not in ("root", "localhost")))
+        names = frozenset(h for h in host if len(h) >= SHORTEST and h not in ("root", "localhost"))
+        return cls(known, long, names, frozenset({str(study.protocol.seed)}))
 
     def kind(self, text: str) -> str:
         """What of the site's own a text repeats, or ""."""
@@ -284,9 +285,27 @@ def _zip(data: bytes, most: int = 50_000_000) -> Iterator[tuple[str, str]]:
 
 
 def _pdf(data: bytes) -> Iterator[tuple[str, str]]:
-    yield from (("metadata", text) for text in _strings(data))
+    """The document's own text and its streams of text; pixels, palettes, fonts and offsets say nothing."""
+    silent = rb"(?<=stream)\r?\n.*?endstream|/Indexed\b.*?endobj|\b\d{10} \d{5} [nf]\b|startxref\s+\d+"
+    plain = re.sub(silent, b"", data, flags=re.DOTALL)
+    yield from (("metadata", text) for text in _strings(plain))
     for match in re.finditer(rb"stream\r?\n(.*?)endstream", data, re.DOTALL):
-        yield from (("content", text) for part in _inflated(match[1]) for text in _strings(part))
+        packed = _from_ascii(match[1])
+        said = (part for part in (list(_inflated(packed)) or [packed]) if _is_text(part))
+        yield from (("content", text) for part in said for text in _strings(part))
+
+
+def _from_ascii(data: bytes) -> bytes:
+    """A stream of a PDF without its ASCII85 coat, where it wears one."""
+    try:
+        return base64.a85decode(data.strip().removesuffix(b"~>")) if data.rstrip().endswith(b"~>") else data
+    except ValueError:
+        return data
+
+
+def _is_text(data: bytes) -> bool:
+    """Printable, and not a font's table of characters."""
+    return b"begincmap" not in data and len(re.findall(rb"[\x09\x0a\x0d\x20-\x7e]", data)) >= 0.9 * len(data)
 
 
 def _inflated(data: bytes, limit: int = 10_000_000) -> Iterator[bytes]:

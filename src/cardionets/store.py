@@ -39,16 +39,11 @@ ROW_OF: Final = {
 Array = NDArray[Any]
 
 
-def beat_samples(grid: Grid) -> int:
-    """Samples of a median beat, B."""
-    return round((BEFORE_S + AFTER_S) * grid.rate)
-
-
 def layout(grid: Grid) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape of one row and dtype of every array."""
     cine = (grid.frames, grid.size, grid.size)
     int16, uint8 = np.dtype("<i2"), np.dtype("u1")
-    signals = {"ecg": ((12, grid.samples), int16), "beat": ((12, beat_samples(grid)), int16)}
+    signals = {"ecg": ((12, grid.samples), int16), "beat": ((12, grid.beat_samples), int16)}
     return signals | dict.fromkeys(ARRAYS[2:], (cine, uint8))
 
 
@@ -107,7 +102,7 @@ def _describe(grid: Grid, sizes: dict[str, int], records: pd.DataFrame) -> dict[
         "leads": list(LEADS),
         "unit": "uV",
         "grid": grid.model_dump(),
-        "beat": {"before_s": BEFORE_S, "after_s": AFTER_S, "samples": beat_samples(grid)},
+        "beat": {"before_s": BEFORE_S, "after_s": AFTER_S, "samples": grid.beat_samples},
         "code_lists": diseases.CODE_LIST_VERSION,
         "counts": counts,
     }

@@ -11,11 +11,11 @@ import pandas as pd
 from cardionets import diseases, phenotypes
 from cardionets.aggregates import CONTINUOUS, FLOW_COLUMNS, KEYS, OTHER, PEOPLE_COLUMNS
 from cardionets.config import Study
-from cardionets.contract import FLAGS, READING, signal_reasons
 from cardionets.disclosure import NOTES
 from cardionets.evaluate.binned import CLOUD_COLUMNS, RISK_COLUMNS
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.flow import BANDS, STEPS
+from cardionets.glossary import FLAGS, READING, signal_reasons
 
 COLUMNS_OF: Final[dict[str, tuple[str, ...]]] = {
     "metrics": COLUMNS,

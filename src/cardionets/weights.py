@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
 from safetensors import SafetensorError
 
 from cardionets import __version__
@@ -20,6 +19,7 @@ from cardionets.ecg import LEADS
 from cardionets.files import atomic_path, sha256
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
 TENSORS: Final = "model.safetensors"

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cardionets.cohorts.dicom_header import DEFLATED
 from cardionets.cohorts.recording import Raw, age_at, corrupt, parse_age, parse_date, parse_sex, unit_uv
 from cardionets.ecg import RecordError, lead_name
 
@@ -64,6 +63,8 @@ def _microvolts(path: Path, channel: Any) -> tuple[float, float]:
 def read_dicom_ecg(path: Path) -> Raw:
     """The rhythm group of a DICOM ECG: leads by code, sensitivity with its correction factor, baseline applied."""
     import pydicom
+
+    from cardionets.cohorts.dicom_header import DEFLATED
 
     with path.open("rb") as handle:
         if DEFLATED in handle.read(1024):
