@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from cardionets import cmr, measure, motion
 from cardionets.cmr import LA, LV, MYO, RA, RV, TURNS, Cine, Placement, Turn
@@ -348,3 +349,26 @@ def test_a_cine_and_its_turned_copy_give_the_same_grid() -> None:
     turn = Turn(transpose=True, flip_cols=True)
     stored = replace(straight, frames=turn.pixels(frames), axes=turn.axes(cmr.AXES["sax"]))
     assert np.abs(cmr.to_grid(straight, GRID).astype(int) - cmr.to_grid(stored, GRID)).max() <= 1
+
+
+def test_every_label_keeps_its_largest_piece_in_every_image() -> None:
+    coarse = np.random.default_rng(0).random((6, 3, 8, 8))
+    masks = (ndimage.zoom(coarse, (1, 1, 4, 4), order=1) * 6).astype(np.uint8)  # many pieces, of every size
+    masks[0, 0], masks[1, 1] = 0, RV
+    kept = measure.largest_pieces(masks)
+    several = 0
+    for before, after in zip(masks.reshape(-1, 32, 32), kept.reshape(-1, 32, 32)):
+        for label in (LV, MYO, RV, LA, RA):
+            pieces, count = ndimage.label(before == label)
+            several += count > 1
+            assert (after == label).sum() == np.bincount(pieces.ravel(), minlength=2)[1:].max()
+            assert (before[after == label] == label).all() and ndimage.label(after == label)[1] == min(count, 1)
+    assert several > 20, "the test must have something to choose from"
+
+
+def test_a_stray_pixel_does_not_lengthen_a_chamber() -> None:
+    _, mask = beating(frames=8)
+    stray = mask.copy()
+    stray[:, 2, 2] = LV
+    clean = measure.measure_two_views(*(measure.largest_pieces(stray[None]) for _ in range(2)), (1.8, 1.8))
+    assert clean["lv_edv"].item() == measure.measure_two_views(mask[None], mask[None], (1.8, 1.8))["lv_edv"].item()

@@ -34,7 +34,7 @@ from cardionets.generator import (
     tokenizer_settings,
 )
 from cardionets.launch import launchable
-from cardionets.measure import measure_two_views
+from cardionets.measure import largest_pieces, measure_two_views
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.heads import Basis, HeadSettings, fit_ridge, left_out
 from cardionets.models.latent_flow import flow_loss
@@ -262,7 +262,7 @@ def segment_all(model: Segmenter, cines: Cines) -> dict[str, NDArray[np.uint8]]:
 
 def measure(model: Segmenter, cines: Cines, spacing_mm: float, calibrated: bool = True) -> pd.DataFrame:
     """Phenotypes :data:`MEASURED` (n rows) read off cines of both views by the segmentation network."""
-    labels = segment_all(model, cines)
+    labels = {view: largest_pieces(found) for view, found in segment_all(model, cines).items()}
     found = measure_two_views(labels["sax"], labels["4ch"], (spacing_mm, spacing_mm))[list(MEASURED)]
     if not calibrated:
         return found

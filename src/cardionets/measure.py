@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cardionets.cmr import LA, LV, MYO, RA, RV
 from cardionets.config import StudyError
@@ -146,6 +147,26 @@ def measure_two_views(sax: Labels, lax: Labels, spacing_mm: tuple[float, float])
     walls = wall_thickness(sax[:, 0], spacing_mm, 6)
     out |= {f"wt_{7 + i}": walls[:, i] for i in range(6)} | {"wt_global": walls.mean(axis=1)}
     return pd.DataFrame(out)
+
+
+def largest_pieces(masks: Labels) -> Labels:
+    """Masks (person, frame, H, W) of which every label keeps its largest connected piece in each image, no strays.
+
+    A single stray pixel makes a chamber longer, and with that larger: lengths run between outermost pixels.
+    """
+    images = masks.reshape(-1, *masks.shape[2:])
+    in_plane = np.zeros((3, 3, 3), np.uint8)
+    in_plane[1] = ndimage.generate_binary_structure(2, 1)
+    kept = np.zeros_like(images)
+    for label in (LV, MYO, RV, LA, RA):
+        pieces, count = ndimage.label(images == label, in_plane)  # numbered image by image
+        size = np.bincount(pieces.ravel(), minlength=count + 1)
+        last = np.maximum.accumulate(pieces.max(axis=(1, 2)))  # number of the last piece so far, by image
+        owner = np.searchsorted(last, np.arange(1, count + 1))
+        largest = np.zeros(count + 1, np.uint8)
+        largest[1 + np.lexsort((-size[1:], owner))[np.unique(owner, return_index=True)[1]]] = label
+        kept += largest[pieces]
+    return kept.reshape(masks.shape)
 
 
 def _smallest(volume: Array) -> NDArray[np.intp]:

@@ -31,6 +31,7 @@ class SegmentSettings(Settings):
 
     width: int = Field(gt=0)  # feature maps at a quarter of the resolution; doubled at an eighth
     blocks: int = Field(default=1, gt=0)  # residual blocks per level
+    hidden: int = Field(default=256, gt=0)  # features of a place, from which its pixels in all frames are read
     frames: int = Field(default=4, gt=0)  # drawn per step: neighbours in time teach the same, and the loss is dear
     shift: int = Field(default=4, ge=0)  # random displacement in pixels: few masks, many places
     gain: float = Field(default=0.2, ge=0, lt=1)  # random brightness
@@ -49,7 +50,8 @@ class ViewSegmenter(nn.Module):
         self.coarse = nn.Sequential(*[Residual(2 * w) for _ in range(count)])
         self.up = nn.ConvTranspose2d(2 * w, w, 2, stride=2)
         self.last = nn.Sequential(*[Residual(w) for _ in range(count)])
-        self.out = nn.Conv2d(w, LABELS * frames * STEM**2, 1)
+        self.widen = nn.Sequential(nn.Conv2d(w, settings.hidden, 1), nn.SiLU())
+        self.out = nn.Conv2d(settings.hidden, LABELS * frames * STEM**2, 1)
 
     def forward(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
         """Logits of every pixel, of all frames or of ``frames`` (k,) alone."""
@@ -59,7 +61,7 @@ class ViewSegmenter(nn.Module):
     def patches(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
         """The same as channels of a quarter of the resolution, (b, label * frame * STEM**2, H / STEM, W / STEM)."""
         fine = self.fine(self.stem(rearrange(x, "b f (h p) (w q) -> b (f p q) h w", p=STEM, q=STEM)))
-        joined = self.last(fine + self.up(self.coarse(self.down(fine))))
+        joined = self.widen(self.last(fine + self.up(self.coarse(self.down(fine)))))
         weight, bias = self.out.weight.flatten(1), self.out.bias
         if frames is not None:
             weight, bias = (self._of(w, frames) for w in (weight, bias))
