@@ -49,7 +49,8 @@ def _lines(blocks: list[Path]) -> pd.DataFrame:
     """The tables of all blocks as one; a column that a block lacks is missing there."""
     tables = [pq.ParquetFile(path / "table.parquet").read() for path in blocks]
     names = np.repeat([path.name for path in blocks], [table.num_rows for table in tables])
-    return pa.concat_tables(tables, promote_options="permissive").to_pandas().assign(block=pd.Categorical(names))
+    whole: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    return whole.assign(block=pd.Categorical(names))
 
 
 def _complete(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
