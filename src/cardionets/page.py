@@ -92,7 +92,7 @@ def data_uri(data: bytes, kind: str) -> str:
 def shrink(png: bytes) -> bytes:
     """A PNG as WebP no wider than `MAX_WIDTH`.
 
-    A drawing keeps every line (256 colours, without loss); a sheet of hearts is stored as a photograph, in half the bytes.
+    A drawing keeps every line (256 colours, no loss); a sheet of hearts is stored as a photograph, in half the bytes.
     """
     with Image.open(io.BytesIO(png)) as image:
         still = _narrow(image.convert("RGB"), MAX_WIDTH)
