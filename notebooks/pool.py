@@ -21,11 +21,8 @@
 arm = "aligned"
 
 # %%
-import pandas as pd
-
 from cardionets import cards, figures, received, report, tables
 from cardionets.evaluate import people, pooling
-from cardionets.evaluate.scales import SCALES
 from cardionets.workbook import Workbook
 
 book = Workbook("pool")
@@ -43,28 +40,37 @@ pooled = pooling.pool_metrics(found[found["cohort"].isin(external)], level)
 book.table(pooled, "pooled", "Pooled over external centres", rows=30)
 
 # %%
-shown = found[found["cohort"].isin(external) & found["metric"].eq("auc") & found["arm"].eq(arm)]
-shown = shown.dropna(subset=["estimate", "lower", "upper"])
-for endpoint, rows in shown.groupby("endpoint", sort=False):
-    if len(rows) > 1:
-        values = [rows[c].to_numpy(float) for c in ("estimate", "lower", "upper")]
-        summary = pooling.pool_on(SCALES["auc"], *values, level)
-        title = f"{tables.endpoint_label(endpoint)}, arm {arm}"
-        labelled = rows.assign(cohort=[received.label(book.study, c) for c in rows["cohort"]])
-        book.figure(figures.forest(labelled, summary, "AUC", title, 0.5), f"forest_{endpoint}", int(rows["n"].sum()))
+shown = found[found["cohort"].isin(external) & found["arm"].eq(arm) & found["fraction"].eq(1)]
+shown = shown.assign(centre=[received.label(book.study, c) for c in shown["cohort"]])
+named = shown.assign(cohort=shown["centre"])
+for key, rows in pooling.groups(named[named["metric"] == "auc"]):
+    summary, title = pooling.pool_rows("auc", rows, level), f"{tables.endpoint_label(key['endpoint'])}, arm {arm}"
+    name = f"forest_{key['endpoint']}"
+    book.figure(figures.forest(rows, summary, "AUC", title, 0.5), name, int(rows["n"].sum()))
 
 # %% [markdown]
-# Does one centre carry the result? Pooled without each in turn.
+# Calibration, and the correlation of the phenotypes where centres measured them: one sheet each. O/E is pooled on the
+# log scale, correlations on Fisher's z; 1 is ideal for the first two.
 
 # %%
-without = []
-for endpoint, rows in shown.groupby("endpoint", sort=False):
-    if len(rows) > 2:
-        values = [rows[c].to_numpy(float) for c in ("estimate", "lower", "upper")]
-        left = pooling.leave_one_out(SCALES["auc"], list(rows["cohort"]), *values, level)
-        without.append(left.assign(endpoint=endpoint, metric="auc", arm=arm))
-if without:
-    book.table(pd.concat(without, ignore_index=True), "leave_one_out", "Pooled AUC without each centre", rows=30)
+headline = [*book.study.protocol.endpoints.diseases, *book.study.protocol.endpoints.headline_phenotypes]
+sheets = {"oe": ("O/E", 1.0), "calibration_slope": ("Calibration slope", 1.0), "r": ("r", None)}
+for metric, (words, ideal) in sheets.items():
+    some = named[named["metric"].eq(metric) & named["endpoint"].isin(headline)]
+    pools = {
+        tables.endpoint_label(key["endpoint"]): (rows, pooling.pool_rows(metric, rows, level))
+        for key, rows in pooling.groups(some)
+    }
+    if pools:
+        book.figure(figures.forest_sheet(pools, words, f"{words} of {arm}", ideal), f"forests_{metric}")
+
+# %% [markdown]
+# Does one centre carry the result? AUC, O/E, calibration slope and correlation, pooled without each in turn.
+
+# %%
+without = pooling.leave_each_out(shown, level)
+if len(without):
+    book.table(without, "leave_one_out", "Pooled without each centre", rows=40)
 
 # %% [markdown]
 # ## Other people, or another performance?

@@ -95,3 +95,30 @@ def test_metrics_tables_are_pooled_and_gaps_are_said() -> None:
     row = pooling.pool_metrics(table[table["cohort"] == "c"]).iloc[0]
     assert np.isnan(row["estimate"])
     assert row["note"].startswith("not estimable: because")
+
+
+def test_all_four_measures_are_pooled_and_left_out_on_their_own_scale() -> None:
+    rng = np.random.default_rng(0)
+    centres = ["a", "b", "c", "d"]
+    rows = []
+    for metric, centre_value, scale in (
+        ("auc", 0.8, "auc"),
+        ("r", 0.5, "r"),
+        ("oe", 1.2, "oe"),
+        ("calibration_slope", 0.9, "calibration_slope"),
+    ):
+        s = SCALES[scale]
+        for c in centres:
+            z = s.forward(centre_value) + rng.normal(0, 0.05)
+            bounds = [float(s.inverse(z + d)) for d in (0, -0.2, 0.2)]
+            rows.append((c, metric, *bounds, 100))
+    table = pd.DataFrame(rows, columns=["cohort", "metric", "estimate", "lower", "upper", "n"])
+    table = table.assign(endpoint="cad", arm="x", fraction=1.0, split="test", events=pd.NA)
+    found = pooling.leave_each_out(table)
+    assert set(found["metric"]) == set(pooling.MEASURES) and (found.groupby("metric").size() == 4).all()
+    for key, some in pooling.groups(table):
+        direct = pooling.pool_rows(key["metric"], some[some["cohort"] != "b"])
+        left = found[(found["metric"] == key["metric"]) & (found["left_out"] == "b")].iloc[0]
+        assert left["estimate"] == pytest.approx(direct.estimate.value) and left["upper"] == direct.estimate.upper
+    few = table[table["cohort"].isin(["a", "b"])]
+    assert pooling.leave_each_out(few).empty and len(list(pooling.groups(few))) == 4

@@ -95,6 +95,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "case_mix": lambda: figures.case_mix(*mix(), {"age": "Age"}),
     "sheet": lambda: figures.scatter_sheet(TRUTH, MADE),
     "forest": lambda: figures.forest(*centres(), chance=0.5),
+    "forests": lambda: figures.forest_sheet({"CAD": centres(), "HF": centres()}, "O/E", ideal=1),
     "scatter": lambda: figures.scatter(TRUTH, MADE),
     "agreement": lambda: figures.bland_altman({"LV mass": (MADE["lv_mass"], TRUTH["lv_mass"], "g")}),
     "retrieval": lambda: figures.retrieval({"ECG to CMR": RNG.integers(1, 100, 300)}, 300),
@@ -265,3 +266,10 @@ def test_provenance_names_the_commit_that_last_touched_the_code(tmp_path: Path) 
     (tmp_path / "src" / "a.py").write_text("2")
     figures.base.code_of.cache_clear()
     assert figures.base.code_of(tmp_path) == f"{named}+"
+
+
+def test_a_sheet_of_forests_says_pool_heterogeneity_and_how_few_the_centres_are() -> None:
+    rows, pooled = centres()
+    text = words(figures.forest_sheet({"CAD": (rows, pooled), "HF": (rows.iloc[:2], pooled)}, "O/E"))
+    assert f"{pooled.estimate.value:.2f} (" in text and "I²" in text
+    assert pooled.note in text and all(str(name) in text for name in rows["cohort"])

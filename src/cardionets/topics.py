@@ -36,6 +36,9 @@ FIGURES: Final = {
     "subgroups_phenotypes": "Correlation of predicted with measured phenotypes in subgroups.",
     "calibration": "Observed share against predicted risk: tenths with intervals and smooth curves, before and after.",
     "decision": "Net benefit; the band is the 95 % interval of the last arm.",
+    "forests_oe": "Observed / expected events at each centre, and pooled (diamond) with prediction interval (line).",
+    "forests_calibration_slope": "Calibration slope at each centre, and pooled.",
+    "forests_r": "Correlation of predicted with measured phenotypes at each centre, and pooled.",
     "case_mix": "Standardised mean differences from home, and the difference in AUC, per centre.",
     "reader_study/auc": "Mean AUC of the readers per arm, every reader, and the model alone.",
     "curve": "Loss on training and validation people.",
@@ -58,7 +61,7 @@ TABLES: Final = {
     "subgroups": "subgroups, interaction tests and gaps",
     "recalibration": "calibration as received and after recalibration",
     "drops": "AUC at home minus AUC elsewhere",
-    "leave_one_out": "pooled AUC without each centre",
+    "leave_one_out": "AUC, O/E, calibration slope and r, pooled without each centre",
 }
 
 
@@ -93,6 +96,7 @@ BEFORE_POOLING: Final = (
     ),
 )
 AFTER_POOLING: Final = (
+    Topic("Calibration across centres", "pool", ("forests_oe", "forests_calibration_slope", "forests_r"), study=True),
     Topic("Case mix and performance", "pool", ("case_mix",), ("drops", "leave_one_out"), study=True),
     *(
         Topic(f"Learning curve: {name}", stage, ("curve",), study=True)

@@ -7,6 +7,7 @@ Debray et al., BMJ 2017;356:i6460 (which scale for which measure).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,6 +120,38 @@ def leave_one_out(
 
 
 KEYS = ["endpoint", "arm", "fraction", "metric"]
+MEASURES = ("auc", "r", "oe", "calibration_slope")  # pooled as logit, Fisher z, log, and as it is
+
+
+def usable(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose interval exists and has a width: those that can be pooled."""
+    known = metrics.dropna(subset=["estimate", "lower", "upper"])
+    return known[known["upper"] > known["lower"]]
+
+
+def groups(metrics: pd.DataFrame, fewest: int = 2) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Usable rows of each endpoint x arm x fraction x :data:`MEASURES` that ``fewest`` cohorts or more have."""
+    rows = usable(metrics[metrics["metric"].isin(MEASURES) & metrics["split"].eq("test")])
+    for key, group in rows.groupby(KEYS, sort=False):
+        if len(group) >= fewest:
+            yield dict(zip(KEYS, key)), group
+
+
+def pool_rows(metric: str, rows: pd.DataFrame, level: float = 0.95) -> Pooled:
+    """:func:`pool_on` for rows of one metric, on its own scale."""
+    value, lower, upper = rows[["estimate", "lower", "upper"]].to_numpy(float).T
+    return pool_on(SCALES[metric], value, lower, upper, level)
+
+
+def leave_each_out(metrics: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """:func:`leave_one_out` of every group of three cohorts or more: the keys, then its columns."""
+    tables = []
+    for key, rows in groups(metrics, 3):
+        value, lower, upper = rows[["estimate", "lower", "upper"]].to_numpy(float).T
+        left = leave_one_out(SCALES[key["metric"]], list(rows["cohort"]), value, lower, upper, level)
+        tables.append(left.assign(**key))
+    columns = [*KEYS, "left_out", "estimate", "lower", "upper", "tau2", "i2"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
 def pool_metrics(metrics: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -135,17 +168,15 @@ def pool_metrics(metrics: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
 
 def _pool_group(key: dict[str, Any], group: pd.DataFrame, level: float) -> dict[str, Any]:
-    usable = group.dropna(subset=["estimate", "lower", "upper"])
-    usable = usable[usable["upper"] > usable["lower"]]
+    rows = usable(group)
     total = {
-        "k": len(usable),
-        "n": usable["n"].sum(),
-        "events": usable["events"].sum(min_count=1),
-        "cohorts": ";".join(usable["cohort"]),
+        "k": len(rows),
+        "n": rows["n"].sum(),
+        "events": rows["events"].sum(min_count=1),
+        "cohorts": ";".join(rows["cohort"]),
     }
-    values, lower, upper = usable[["estimate", "lower", "upper"]].to_numpy(float).T
     try:
-        pooled = pool_on(SCALES[key["metric"]], values, lower, upper, level)
+        pooled = pool_rows(key["metric"], rows, level)
     except NotEstimableError as error:
         missing = dict.fromkeys(("estimate", "lower", "upper"), np.nan)
         return {**key, **missing, **total, "note": f"not estimable: because {error}"}

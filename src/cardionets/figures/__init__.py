@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from cardionets.figures.agreement import bland_altman, retrieval, scatter, scatter_sheet
     from cardionets.figures.groups import case_mix, subgroup_forest
     from cardionets.figures.people import distributions
-    from cardionets.figures.pooled import forest
+    from cardionets.figures.pooled import forest, forest_sheet
     from cardionets.figures.risk import calibration_plot, decision, roc
 
 _LATER: Final = {
     "agreement": ("bland_altman", "retrieval", "scatter", "scatter_sheet"),
     "groups": ("case_mix", "subgroup_forest"),
     "people": ("distributions",),
-    "pooled": ("forest",),
+    "pooled": ("forest", "forest_sheet"),
     "risk": ("calibration_plot", "decision", "roc"),
 }
 
@@ -50,6 +50,7 @@ __all__ = [
     "distributions",
     "ecg",
     "forest",
+    "forest_sheet",
     "label_fractions",
     "learning_curves",
     "phenotype_bars",

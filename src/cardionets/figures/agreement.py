@@ -95,7 +95,8 @@ def scatter_sheet(truth: Values, predicted: Values, columns: int = 8, title: str
         _square(ax, name, np.asarray(truth[name], dtype=float), np.asarray(predicted[name], dtype=float), corner)
         for name, corner in zip(names, corners)
     ]
-    ax.scatter(*np.concatenate(clouds, axis=1), s=1.2, alpha=0.35, lw=0, c=OKABE_ITO[0], rasterized=True)
+    across, up = np.concatenate(clouds, axis=1)
+    ax.scatter(across, up, s=1.2, alpha=0.35, lw=0, c=OKABE_ITO[0], rasterized=True)
     edges = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
     ax.add_collection(LineCollection([edges + c for c in corners], colors="black", linewidths=0.4))
     ax.add_collection(LineCollection([edges[::2][:2] + c for c in corners], colors=GREY, linewidths=0.4, ls=":"))

@@ -156,8 +156,8 @@ def raster(figure: Figure, dpi: int = DPI) -> Image.Image:
     """A figure as a picture without transparency."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
 
 
 def smaller(png: Path, dpi: int = 110) -> bytes:

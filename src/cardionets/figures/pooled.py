@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from cardionets.evaluate.pooling import Pooled
 from cardionets.figures.base import GREY, OKABE_ITO, styled
 from cardionets.figures.performance import bars_of
+from cardionets.figures.risk import COLUMNS, edges, panels
 
 
 def _text(value: float, lower: float, upper: float) -> str:
@@ -61,6 +66,53 @@ def forest(
             va="top",
         )
     return figure
+
+
+@styled
+def forest_sheet(
+    shown: Mapping[str, tuple[pd.DataFrame, Pooled]], label: str, title: str = "", ideal: float | None = None
+) -> Figure:
+    """A small forest plot per endpoint: label -> (centres as in :func:`forest`, their pool), three to a row.
+
+    Squares are centres, the diamond their pool with its Hartung-Knapp interval, the line the prediction interval. A
+    dotted line marks ``ideal``. The axis of a ratio is logarithmic.
+    """
+    names = list(dict.fromkeys(c for rows, _ in shown.values() for c in rows["cohort"]))
+    figure, axes = panels(len(shown), 0.62 + 0.17 * len(names))
+    for i, (ax, (name, (rows, pooled))) in enumerate(zip(axes, shown.items())):
+        _small(ax, rows.set_index("cohort").reindex(names).reset_index(), pooled, i % COLUMNS == 0)
+        ax.set_title(f"{name}\n{_text(*_three(pooled))}, I² {pooled.i2:.0f} %", fontsize=6.5)
+        if "O/E" in label:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_locator(NullLocator())
+        if ideal is not None:
+            ax.axvline(ideal, color=GREY, lw=0.6, ls=":", zorder=0)
+    edges(axes, f"{label} (95 % interval)", "")
+    figure.suptitle(title or label, x=0.01, ha="left", fontsize=9, weight="bold")
+    notes = dict.fromkeys(pooled.note for _, pooled in shown.values() if pooled.note)
+    figure.supxlabel("; ".join(notes), fontsize=6, color="#C00000")
+    return figure
+
+
+def _three(pooled: Pooled) -> tuple[float, float, float]:
+    return pooled.estimate.value, pooled.estimate.lower, pooled.estimate.upper
+
+
+def _small(ax: Axes, rows: pd.DataFrame, pooled: Pooled, named: bool) -> None:
+    k = len(rows)
+    e, p = pooled.estimate, pooled.prediction
+    ax.errorbar(rows["estimate"], range(k), xerr=bars_of(rows), fmt="s", ms=3, lw=0.8, color=OKABE_ITO[0])
+    ax.fill([e.lower, e.value, e.upper, e.value], [k, k - 0.28, k, k + 0.28], color=OKABE_ITO[1])
+    low, high = min(rows["lower"].min(), e.lower), max(rows["upper"].max(), e.upper)
+    if np.isfinite(p.lower):
+        ax.plot([p.lower, p.upper], [k + 0.8, k + 0.8], color=OKABE_ITO[1], lw=1.4)
+    margin = 0.05 * (high - low)
+    ax.set(ylim=(k + 1.2, -0.6), xlim=(low - margin if not 0 < low <= margin else 0.8 * low, high + margin))
+    words = [f"{c} ({int(n):,})" if pd.notna(n) else str(c) for c, n in zip(rows["cohort"], rows["n"])]
+    ax.set_yticks(range(k + 1), [*words, "Pooled"] if named else [""] * (k + 1), fontsize=6)
+    ax.tick_params(axis="x", labelsize=6)
 
 
 def _row(row: pd.Series, weight: float) -> tuple[str, str, str]:
