@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cardionets.evaluate.added import added_value, least_squares
+from cardionets.evaluate.added import added_value
 
 
 def _tables(signal: float, n: int = 400) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -34,17 +34,3 @@ def test_no_association_and_no_prediction_are_said() -> None:
     assert found.loc["lv_edv", "note"].startswith("not estimable: because")
     few = added_value(predictions[:10], records, "aligned", ["lv_mass"]).iloc[0]
     assert few["note"].startswith("not estimable: because")
-
-
-def test_least_squares_matches_statsmodels_with_its_clustered_covariance() -> None:
-    from statsmodels.regression.linear_model import OLS
-
-    rng = np.random.default_rng(2)
-    x = np.column_stack([np.ones(90), rng.normal(size=(90, 2))])
-    x = np.column_stack([x, x[:, 1] + x[:, 2]])  # a column that depends on others
-    y, persons = x @ [1, 2, -1, 0] + rng.normal(size=90), np.arange(90) // 3
-    known = OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": persons})
-    beta, covariance, r2 = least_squares(x, y, persons)
-    np.testing.assert_allclose(beta, known.params, rtol=1e-10)
-    np.testing.assert_allclose(covariance, known.cov_params(), rtol=1e-8, atol=1e-12)
-    assert abs(r2 - known.rsquared) < 1e-12
