@@ -48,7 +48,8 @@ def _lines(blocks: list[Path]) -> pd.DataFrame:
     """The tables of all blocks as one; a column that a block lacks is missing there."""
     tables = [pq.ParquetFile(path / "table.parquet").read().to_pandas() for path in blocks]
     names = np.repeat([path.name for path in blocks], [len(table) for table in tables])
-    return pd.concat(tables, ignore_index=True).assign(block=pd.Categorical(names))
+    whole: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    return whole.assign(block=pd.Categorical(names))
 
 
 def _complete(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
