@@ -7,7 +7,7 @@ import pytest
 
 from cardionets import cohorts, prepare, splits
 from cardionets.__main__ import main
-from cardionets.assemble import ACROSS, WITHIN, duplicates
+from cardionets.assemble import ACROSS, WITHIN, _lines, duplicates
 from cardionets.cohorts.check import check, render
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Study, StudyError
@@ -304,6 +304,20 @@ def test_phenotypes_from_masks_where_the_centre_has_none(study):
     assert found["la_max"].isna().all()
     assert len(store.sax_mask) == 1
     assert store.sax_mask[0].max() == 2
+
+
+def test_blocks_of_different_columns_and_types_become_one_table(tmp_path):
+    """A block where no file tells a sex stores numbers or nothing at all in that column; others store letters."""
+    blocks = [tmp_path / f"block-{number}" for number in range(3)]
+    silent = [{"file_sex": float("nan"), "reason": ""}, {"reason": "nan"}]
+    rows = [silent, [{"file_sex": "F"}, {"file_sex": None}], [{"reason": "nan"}]]
+    for block, lines in zip(blocks, rows):
+        block.mkdir()
+        pd.DataFrame(lines).to_parquet(block / "table.parquet", index=False)
+    table = _lines(blocks)
+    assert table["file_sex"].fillna("-").tolist() == ["-", "-", "F", "-", "-"]
+    assert table["reason"].fillna("-").tolist() == ["", "nan", "-", "-", "nan"]
+    assert table["block"].tolist() == ["block-0"] * 2 + ["block-1"] * 2 + ["block-2"]
 
 
 def test_identical_signals():

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -47,9 +46,9 @@ def assemble(index: Index, table: pd.DataFrame, blocks: list[Path], study: Study
 
 def _lines(blocks: list[Path]) -> pd.DataFrame:
     """The tables of all blocks as one; a column that a block lacks is missing there."""
-    tables = [pq.ParquetFile(path / "table.parquet").read() for path in blocks]
-    names = np.repeat([path.name for path in blocks], [table.num_rows for table in tables])
-    whole: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    tables = [pq.ParquetFile(path / "table.parquet").read().to_pandas() for path in blocks]
+    names = np.repeat([path.name for path in blocks], [len(table) for table in tables])
+    whole: pd.DataFrame = pd.concat(tables, ignore_index=True)
     return whole.assign(block=pd.Categorical(names))
 
 
