@@ -297,6 +297,7 @@ def test_networks_run_in_a_process_of_their_own(tmp_path: Path) -> None:
     ("module", "without"),
     [
         ("patient_run", ("torch", "sklearn", "nibabel", "pydicom", "pandera", "scipy.signal")),
+        ("said", ("torch", "numpy", "pandas")),
         ("patient_models", ("pandas", "scipy.fft", "scipy.signal", "matplotlib", "sklearn")),
     ],
 )

@@ -25,7 +25,7 @@ from cardionets.gates import fingerprint, inspect, noise_flags, noise_scores
 
 if TYPE_CHECKING:
     from cardionets.norms import Norms, Range
-    from cardionets.patient_models import Said
+    from cardionets.said import Said
 
 Floats = NDArray[np.float32]
 COVARIATES: Final = ("age", "sex", "height_cm", "weight_kg")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +13,7 @@ from cardionets import weights
 from cardionets.config import Study
 from cardionets.encoders import ecg_settings, embed_ecgs, load_align
 from cardionets.frozen import ARMS, load_head, predict_head
+from cardionets.said import Said
 
 if TYPE_CHECKING:
     from cardionets.store import Store
@@ -23,17 +23,6 @@ Stored = NDArray[np.int16]
 ALONE = ("aligned_teacher", "aligned")
 BESIDE_COVARIATES = ("aligned_covariates", "aligned_covariates")
 """Arms of the phenotypes and of the diseases, without and with age, sex, height and weight."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """Phenotypes in their units and released disease probabilities, those that the weights estimate, by name."""
-
-    arm: str
-    disease_arm: str
-    phenotypes: dict[str, float]
-    diseases: dict[str, float]
-    simulated: bool
 
 
 def say(study: Study, signal: Stored, beat: Stored, covariates: Floats | None) -> Said:

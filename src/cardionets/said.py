@@ -1,0 +1,16 @@
+"""What passes from the process with the networks to the one that writes the page; it imports nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Said:
+    """Phenotypes in their units and released disease probabilities, those that the weights estimate, by name."""
+
+    arm: str
+    disease_arm: str
+    phenotypes: dict[str, float]
+    diseases: dict[str, float]
+    simulated: bool
