@@ -30,7 +30,7 @@ from cardionets.models.align import AlignSettings
 from cardionets.models.ecg_mae import EcgSettings
 from cardionets.models.heads import Basis, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge, mean_head
 from cardionets.models.supervised import EcgNetwork, Task, supervised_loss
-from cardionets.represent import origin
+from cardionets.stage import origin
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

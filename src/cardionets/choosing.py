@@ -14,12 +14,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cardionets import data
 from cardionets.config import Study
 from cardionets.device import pick_device
 from cardionets.draw import Artist, decode, sample_tokens, starts
 from cardionets.embed import open_store
 from cardionets.evaluate.cines import picture_scores
-from cardionets.generate import canonical, cine_table, encode, pairs_of
+from cardionets.generate import canonical, cine_table, encode
 from cardionets.models.cmr_mae import VIEWS
 
 GRID = (1.0, 0.5, 0.25, 0.05)
@@ -31,7 +32,7 @@ def temperatures(study: Study, grid: Sequence[float] = GRID, people: int = 64) -
     Of the first ``people`` validation people with both views; ``n`` says how many there were.
     """
     store, artist = open_store(study, study.protocol.study.paired), Artist(study)
-    records = pairs_of(store, "val").iloc[:people]
+    records = data.pairs_of(store, "val").iloc[:people]
     table = cine_table(artist.tokenizer, store, records)
     ecg, _ = artist.reader.read(store, records["row"].to_numpy(np.int64))
     truth, real = encode(artist.tokenizer, table, artist.generator.mar.settings.patch)[0], canonical(table)

@@ -120,6 +120,14 @@ def one_per_person(records: pd.DataFrame) -> pd.DataFrame:
     return records.drop_duplicates("person")
 
 
+def pairs_of(store: Store, split: str) -> pd.DataFrame:
+    """One record with both cines of every person of a split. Raises StudyError when there is none."""
+    pairs = one_per_person(with_cines(store.records[store.records["split"] == split]))
+    if pairs.empty:
+        raise StudyError(f"store/{store.path.name}: no {split} person has an ECG with both cines; check its flow.csv.")
+    return pairs
+
+
 def targets(records: pd.DataFrame) -> NDArray[np.float64]:
     """The 82 phenotypes (n, 82), NaN = missing."""
     return records[list(phenotypes.NAMES)].to_numpy(np.float64)

@@ -24,7 +24,7 @@ from cardionets.files import atomic_path
 from cardionets.frozen import ARMS, load_head
 from cardionets.models.align import Aligner
 from cardionets.models.ecg_mae import crops
-from cardionets.represent import origin
+from cardionets.stage import origin
 from cardionets.store import layout
 
 INPUTS: Final = ("ecg", "beat")

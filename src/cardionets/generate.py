@@ -7,21 +7,18 @@ learning curve. Validation people choose the epoch; test people are not touched.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from cardionets import data, train, weights
-from cardionets.config import Settings, Study, StudyError
-from cardionets.device import pick_device, processes, rank
+from cardionets import data, stage, train
+from cardionets.config import Study, StudyError
+from cardionets.device import pick_device
 from cardionets.embed import open_store
-from cardionets.encoders import config_of
 from cardionets.evaluate.images import psnr
 from cardionets.generator import (
     EcgReader,
@@ -42,7 +39,6 @@ from cardionets.models.mar import MarSettings, mar_loss
 from cardionets.models.pose import placed, placed_masks
 from cardionets.models.segment import MEASURED, Segmenter, SegmentSettings, dice, segment_loss
 from cardionets.models.tokenizer import Patch, Tokenizer, tokenizer_loss
-from cardionets.represent import origin
 from cardionets.store import Store
 
 BLOCK = 64  # cines encoded or decoded at once
@@ -57,16 +53,17 @@ Cines = Mapping[str, NDArray[np.uint8]]
 def train_tokenizer(study: Study, force: bool = False) -> pd.DataFrame:
     """Train the tokenizer on the cines of training people; returns the learning curve."""
     settings, store = tokenizer_settings(study), open_store(study, study.protocol.study.paired)
-    pairs = {s: pairs_of(store, s) for s in ("train", "val")}
+    pairs = {s: data.pairs_of(store, s) for s in ("train", "val")}
     torch.manual_seed(study.protocol.seed)
     model = Tokenizer(settings).to(pick_device())
     sample = _learn(model, store, pairs["train"].iloc[_some(len(pairs["train"]), study.protocol.seed)])
     part = {s: cine_table(model, store, records) for s, records in pairs.items()}
     about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
-    history = _fit(study, "tokenizer", model, part, tokenizer_loss, settings.train, about, force)
+    history = stage.fit(study, "tokenizer", model, part, tokenizer_loss, settings.train, about, force)
     model.set_scale(sample)
-    _save(study, "tokenizer", settings, model, history, about, reconstruction_quality(model, part["val"]))
-    return history.curve()
+    return stage.publish(
+        study, "tokenizer", settings, model, history, about, reconstruction_quality(model, part["val"])
+    )
 
 
 def _learn(model: Tokenizer, store: Store, records: pd.DataFrame) -> dict[str, Tensor]:
@@ -93,12 +90,11 @@ def train_segmenter(study: Study, force: bool = False) -> pd.DataFrame:
     model = Segmenter(settings, study.grid)
     about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
     about |= made_with(study, ("tokenizer",))
-    history = _fit(study, "segmenter", model, part, segment_loss, settings.train, about, force)
-    records = pairs_of(store, "val")
+    history = stage.fit(study, "segmenter", model, part, segment_loss, settings.train, about, force)
+    records = data.pairs_of(store, "val")
     made = rebuild(tokenizer, cine_table(tokenizer, store, records))
     fit_line(model, made, records, store.grid.spacing_mm)
-    _save(study, "segmenter", settings, model, history, about, _overlap(model, part["val"]))
-    return history.curve()
+    return stage.publish(study, "segmenter", settings, model, history, about, _overlap(model, part["val"]))
 
 
 @launchable("generator")
@@ -108,7 +104,7 @@ def train_generator(study: Study, force: bool = False) -> pd.DataFrame:
     tokenizer, reader = load_tokenizer(study), EcgReader(study)
     torch.manual_seed(study.protocol.seed)
     model = Generator(settings, sizes(study), (study.grid.frames, study.grid.size, study.grid.size))
-    pairs = {s: pairs_of(store, s) for s in ("train", "val")}
+    pairs = {s: data.pairs_of(store, s) for s in ("train", "val")}
     ecg = {s: reader.read(store, records["row"].to_numpy(np.int64)) for s, records in pairs.items()}
     cines = {s: cine_table(tokenizer, store, records) for s, records in pairs.items()}
     tokens = {s: encode(tokenizer, table, settings.patch) for s, table in cines.items()}
@@ -116,73 +112,19 @@ def train_generator(study: Study, force: bool = False) -> pd.DataFrame:
     part = {s: _token_table(model, ecg[s][0], tokens[s], guesses[s]) for s in pairs}
     about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
     about |= made_with(study, ("tokenizer", "align"))
-    history = _fit(study, "generator", model.mar, part, mar_loss, settings.train, about, force)
+    history = stage.fit(study, "generator", model.mar, part, mar_loss, settings.train, about, force)
     curve, older = history.curve(), {}
     if model.flow is not None:
-        beside = _fit(study, FLOW, model.flow, part, flow_loss, settings.train, about, force)
+        beside = stage.fit(study, FLOW, model.flow, part, flow_loss, settings.train, about, force)
         curve = curve.merge(beside.curve()[["epoch", "loss", "val_loss"]], "left", "epoch", suffixes=("", "_flow"))
         older = {"val_loss_flow": beside.kept()["val_loss"]}
-    _save(study, "generator", settings, model, history, about, older, curve)
+    stage.publish(study, "generator", settings, model, history, about, older, curve)
     train.forget(study.path("logs", FLOW))
     return curve
 
 
-def _fit(
-    study: Study,
-    name: str,
-    model: nn.Module,
-    part: Mapping[str, data.Table],
-    loss: train.Loss,
-    budget: train.TrainSettings,
-    about: Mapping[str, Any],
-    force: bool,
-) -> train.History:
-    folder = study.path("logs", name)
-    if force:
-        train.forget(folder)
-    seed, identity = study.protocol.seed, str(about)
-    kwargs: dict[str, Any] = {"name": name, "folder": folder, "seed": seed, "val": part["val"], "identity": identity}
-    return train.fit(model, part["train"], loss, budget, **kwargs)
-
-
-def _save(
-    study: Study,
-    name: str,
-    settings: Settings,
-    model: nn.Module,
-    history: train.History,
-    about: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    curve: pd.DataFrame | None = None,
-) -> None:
-    """Write ``weights/<name>/`` with its curve (that of ``history`` unless given) and drop the checkpoint."""
-    if rank():
-        return
-    losses = {k: v for k, v in history.kept().items() if k.startswith("val_")}
-    card = weights.Card(
-        name=name,
-        contract=weights.contract(study),
-        config=config_of(settings),
-        data=dict(about) | origin(study),
-        metrics=losses | dict(metrics),
-    )
-    weights.save(
-        study.path("weights", name), model.state_dict(), card, {"log": history.curve() if curve is None else curve}
-    )
-    train.forget(study.path("logs", name))
-
-
-def pairs_of(store: Store, split: str) -> pd.DataFrame:
-    """One record with both cines of every person of a split."""
-    records = store.records[store.records["split"] == split]
-    pairs = data.one_per_person(data.with_cines(records))
-    if pairs.empty:
-        raise StudyError(f"store/{store.path.name}: no {split} person has an ECG with both cines; check its flow.csv.")
-    return pairs
-
-
 def _with_masks(store: Store, split: str) -> pd.DataFrame:
-    pairs = pairs_of(store, split)
+    pairs = data.pairs_of(store, split)
     drawn = pairs[(pairs[list(MASKS.values())] >= 0).all(axis=1)]
     if drawn.empty:
         text = f"store/{store.path.name}: no {split} person has masks of both views"
@@ -334,16 +276,5 @@ def _token_table(model: Generator, ecg: Floats, tokens: tuple[Floats, Floats], g
     return data.Table(**{name: data.column(value) for name, value in columns.items()})
 
 
-def main() -> None:
-    """Run the stages named on the command line, in one process or in each that torchrun started."""
-    stages = {s.__name__: s for s in (train_tokenizer, train_segmenter, train_generator)}
-    unknown = [name for name in sys.argv[1:] if name not in stages]
-    if unknown or not sys.argv[1:]:
-        raise StudyError(f"generate: stages {unknown or 'missing'}; choose from {', '.join(stages)}.")
-    with processes():
-        for name in sys.argv[1:]:
-            stages[name](Study())
-
-
 if __name__ == "__main__":
-    main()
+    stage.run_named("generate", (train_tokenizer, train_segmenter, train_generator))

@@ -21,7 +21,7 @@ from cardionets.device import pick_device
 from cardionets.draw import Artist
 from cardionets.encoders import load_cmr
 from cardionets.evaluate.estimate import Floats
-from cardionets.generate import blocks, canonical, cine_table, pairs_of
+from cardionets.generate import blocks, canonical, cine_table
 from cardionets.models.cmr_mae import VIEWS, CmrMae
 from cardionets.models.heads import HeadSettings, LinearHead, fit_logistic
 from cardionets.store import Store
@@ -45,7 +45,7 @@ class Home:
     @classmethod
     def of(cls, study: Study, artist: Artist, store: Store, training: pd.DataFrame) -> Home:
         """Embed the canonical cines of both splits, or read what was kept; test people are not touched."""
-        names, pairs = study.protocol.endpoints.diseases, {"train": training, "val": pairs_of(store, "val")}
+        names, pairs = study.protocol.endpoints.diseases, {"train": training, "val": data.pairs_of(store, "val")}
         path = _place(study, store)
         kept = _read(path)
         if kept is None:

@@ -42,7 +42,7 @@ from cardionets.evaluate.cines import (
 from cardionets.evaluate.estimate import Floats
 from cardionets.evaluate.rows import Rows
 from cardionets.figures.cine import stretched
-from cardionets.generate import blocks, canonical, cine_table, measure, pairs_of, rebuild
+from cardionets.generate import blocks, canonical, cine_table, measure, rebuild
 from cardionets.generator import load_segmenter
 from cardionets.home import Home, features
 from cardionets.models.cmr_mae import VIEWS
@@ -138,7 +138,7 @@ class Bench:
         """Store and training pairs of the paired cohort; None where they are not on this machine."""
         try:
             store = Store.open(self.study.path("store", self.study.protocol.study.paired), self.study.grid, True)
-            return store, pairs_of(store, "train")
+            return store, data.pairs_of(store, "train")
         except StudyError:
             return None
 

@@ -22,7 +22,7 @@ from cardionets.config import Study
 from cardionets.features import Features
 from cardionets.files import atomic_path
 from cardionets.norms import half_width
-from cardionets.represent import origin
+from cardionets.stage import origin
 
 NAME: Final = "novelty"
 FAMILIAR: Final = 0.95  # of validation people lie within the threshold

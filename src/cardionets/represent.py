@@ -6,7 +6,6 @@ Labels play no part here. Several processes: ``torchrun --nproc_per_node=4 -m ca
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cardionets import data, train, weights
-from cardionets.config import Study, StudyError
-from cardionets.device import pick_device, processes, rank
+from cardionets import data, stage, train
+from cardionets.config import Study
+from cardionets.device import pick_device
 from cardionets.embed import embed_cines, open_store, views_of
-from cardionets.encoders import Floats, cmr_settings, config_of, ecg_settings, embed_ecgs, load_cmr, load_ecg
+from cardionets.encoders import Floats, cmr_settings, ecg_settings, embed_ecgs, load_cmr, load_ecg
 from cardionets.launch import launchable
 from cardionets.models.align import Aligner, AlignSettings, align_loss
 from cardionets.models.cmr_mae import CmrMae, cmr_mae_loss
@@ -48,7 +47,7 @@ def pretrain_cmr(study: Study, force: bool = False) -> pd.DataFrame:
     """Masked and contrastive pre-training of both CMR encoders on training people; returns the learning curve."""
     settings = cmr_settings(study)
     store = open_store(study, study.protocol.study.paired)
-    part = {s: data.Table(**data.cine_columns(store, _pairs(store, s))) for s in ("train", "val")}
+    part = {s: data.Table(**data.cine_columns(store, data.pairs_of(store, s))) for s in ("train", "val")}
     torch.manual_seed(study.protocol.seed)
     model = CmrMae(settings)
     model.learn_wide(part["train"].take(_some(len(part["train"]), study.protocol.seed, 4_000)))
@@ -62,7 +61,7 @@ def align(study: Study, force: bool = False) -> pd.DataFrame:
     settings, ecg, cmr = study.block("align", AlignSettings), ecg_settings(study), cmr_settings(study)
     store = open_store(study, study.protocol.study.paired)
     seen = embed_cines(load_cmr(study), store)
-    pairs = {s: _pairs(store, s) for s in ("train", "val")}
+    pairs = {s: data.pairs_of(store, s) for s in ("train", "val")}
     components = _components(seen, pairs, settings)
     part = {s: _aligned_table(store, r, seen, c) for (s, r), c in zip(pairs.items(), components)}
     torch.manual_seed(study.protocol.seed)
@@ -83,51 +82,12 @@ def _stage(
     about: dict[str, Any],
     force: bool,
 ) -> pd.DataFrame:
-    """Train, write ``weights/<name>/`` and drop the checkpoint."""
-    folder, seed = study.path("logs", name), study.protocol.seed
-    if force:
-        train.forget(folder)
-    history = train.fit(
-        model,
-        part["train"],
-        loss,
-        settings.train,
-        name=name,
-        folder=folder,
-        seed=seed,
-        val=part["val"],
-        identity=str(about),
-    )
-    if rank() == 0:
-        metrics = {k: v for k, v in history.kept().items() if k.startswith("val_")}
-        card = weights.Card(
-            name=name,
-            contract=weights.contract(study),
-            config=config_of(settings),
-            data=about | origin(study),
-            metrics=metrics,
-        )
-        weights.save(study.path("weights", name), model.state_dict(), card, {"log": history.curve()})
-        train.forget(folder)
-    return history.curve()
-
-
-def origin(study: Study) -> dict[str, Any]:
-    """What a card says about seed, preset and whether the data is simulated."""
-    roles = study.protocol.study
-    simulated = all(study.cohort(name).simulated for name in (roles.paired, roles.screening))
-    return {"seed": study.protocol.seed, "preset": study.protocol.preset, "simulated": simulated}
+    history = stage.fit(study, name, model, part, loss, settings.train, about, force)
+    return stage.publish(study, name, settings, model, history, about)
 
 
 def _split(store: Store, split: str) -> pd.DataFrame:
     return store.records[store.records["split"] == split]
-
-
-def _pairs(store: Store, split: str) -> pd.DataFrame:
-    pairs = data.one_per_person(data.with_cines(_split(store, split)))
-    if pairs.empty:
-        raise StudyError(f"store/{store.path.name}: no {split} person has an ECG with both cines; check its flow.csv.")
-    return pairs
 
 
 def _some(count: int, seed: int, most: int = 20_000) -> NDArray[np.int64]:
@@ -174,16 +134,5 @@ def _aligned_table(store: Store, records: pd.DataFrame, seen: Mapping[str, Float
     return data.Table(**data.ecg_table([(store, records)]).columns, **cmr, components=data.column(components))
 
 
-def main() -> None:
-    """Run the stages named on the command line, in one process or in each that torchrun started."""
-    stages = {"pretrain_ecg": pretrain_ecg, "pretrain_cmr": pretrain_cmr, "align": align}
-    unknown = [name for name in sys.argv[1:] if name not in stages]
-    if unknown or not sys.argv[1:]:
-        raise StudyError(f"represent: stages {unknown or 'missing'}; choose from {', '.join(stages)}.")
-    with processes():
-        for name in sys.argv[1:]:
-            stages[name](Study())
-
-
 if __name__ == "__main__":
-    main()
+    stage.run_named("represent", (pretrain_ecg, pretrain_cmr, align))

@@ -69,7 +69,7 @@ def pool(effects: Floats, ses: Floats, level: float = 0.95, floor: bool = False)
     k = len(effects)
     if k < 2:
         raise NotEstimableError(f"{k} centre{'s' * (k != 1)} cannot be pooled")
-    if not (np.isfinite(effects).all() and (variances > 0).all()):
+    if not (np.isfinite(effects).all() and (variances > 1e-30).all()):  # smaller ones overflow when inverted
         raise NotEstimableError("a centre has no estimate or no standard error")
     tau2 = reml(effects, variances)
     w = 1 / (variances + tau2)
