@@ -6,6 +6,7 @@ A cine whose label begins with :data:`DOUBT` is a map of doubt, not a picture, a
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping
 from typing import Final
 
@@ -45,7 +46,7 @@ def cine_strip(cines: Cines, frames: int = 8, title: str = "", window: tuple[flo
         ax.set_xticklabels([f"{frame / len(cine):.0%} RR" for frame in chosen], fontsize=6.5)
         ax.tick_params(length=0, top=False, bottom=False, labelbottom=False, labeltop=ax is column[0, 0])
         ax.spines[:].set_visible(False)
-        ax.set_ylabel(label, fontsize=7)
+        ax.set_ylabel(textwrap.fill(label, 14), fontsize=7)
     figure.suptitle(title, x=0.01, ha="left", fontsize=9, weight="bold")
     return figure
 

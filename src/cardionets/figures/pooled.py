@@ -92,7 +92,7 @@ def forest_sheet(
     edges(axes, f"{label} (95 % interval)", "")
     figure.suptitle(title or label, x=0.01, ha="left", fontsize=9, weight="bold")
     notes = dict.fromkeys(pooled.note for _, pooled in shown.values() if pooled.note)
-    figure.supxlabel("; ".join(notes), fontsize=6, color="#C00000")
+    figure.text(0.99, 0.99, "; ".join(notes), fontsize=6, color="#C00000", ha="right", va="top")
     return figure
 
 
@@ -111,7 +111,8 @@ def _small(ax: Axes, rows: pd.DataFrame, pooled: Pooled, named: bool) -> None:
     margin = 0.05 * (high - low)
     ax.set(ylim=(k + 1.2, -0.6), xlim=(low - margin if not 0 < low <= margin else 0.8 * low, high + margin))
     words = [f"{c} ({int(n):,})" if pd.notna(n) else str(c) for c, n in zip(rows["cohort"], rows["n"])]
-    ax.set_yticks(range(k + 1), [*words, "Pooled"] if named else [""] * (k + 1), fontsize=6)
+    places = [*range(k + 1), k + 0.8]
+    ax.set_yticks(places, [*words, "Pooled", "Prediction"] if named else [""] * len(places), fontsize=6)
     ax.tick_params(axis="x", labelsize=6)
 
 
