@@ -56,24 +56,25 @@ def config_of(settings: Settings) -> dict[str, Any]:
 def load_ecg(study: Study) -> EcgMae:
     """The pre-trained ECG model of ``weights/ecg_mae``."""
     settings = ecg_settings(study)
-    return _load(study, "ecg_mae", settings, EcgMae(settings, study.grid.beat_samples))
+    return restore(study, "ecg_mae", settings, EcgMae(settings, study.grid.beat_samples))
 
 
 def load_cmr(study: Study) -> CmrMae:
     """The pre-trained CMR models of ``weights/cmr_mae``."""
     settings = cmr_settings(study)
-    return _load(study, "cmr_mae", settings, CmrMae(settings))
+    return restore(study, "cmr_mae", settings, CmrMae(settings))
 
 
 def load_align(study: Study) -> Aligner:
     """The aligned ECG encoder of ``weights/align``."""
     settings = study.block("align", AlignSettings)
-    return _load(
+    return restore(
         study, "align", settings, Aligner(settings, ecg_settings(study).encoder, cmr_settings(study).encoder.features)
     )
 
 
-def _load(study: Study, name: str, settings: Settings, model: Model) -> Model:
+def restore(study: Study, name: str, settings: Settings, model: Model) -> Model:
+    """``model`` with the tensors of ``weights/<name>``, ready to say something; other settings are refused."""
     tensors, _ = weights.load(study.path("weights", name), weights.contract(study), config_of(settings))
     weights.fill(model, tensors, name)
     return model.to(pick_device()).eval()

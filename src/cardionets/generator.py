@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cardionets import weights
-from cardionets.config import Settings, Study, StudyError
+from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
-from cardionets.encoders import EMBED_ROWS, Model, config_of, ecg_settings, load_align
+from cardionets.encoders import batches, ecg_settings, load_align, restore
 from cardionets.models.align import Aligner, AlignSettings
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.ecg_mae import crops
@@ -113,14 +113,14 @@ def sizes(study: Study) -> Sizes:
 def load_tokenizer(study: Study) -> Tokenizer:
     """The tokenizer of ``weights/tokenizer``."""
     settings = tokenizer_settings(study)
-    return _load(study, "tokenizer", settings, Tokenizer(settings))
+    return restore(study, "tokenizer", settings, Tokenizer(settings))
 
 
 def load_generator(study: Study) -> Generator:
     """The generator of ``weights/generator``. Raises StudyError when it was trained on another tokenizer or encoder."""
     settings = study.block("generator", MarSettings)
     model = Generator(settings, sizes(study), (study.grid.frames, study.grid.size, study.grid.size))
-    loaded = _load(study, "generator", settings, model)
+    loaded = restore(study, "generator", settings, model)
     require_same(study, "generator", ("tokenizer", "align"))
     return loaded
 
@@ -128,7 +128,7 @@ def load_generator(study: Study) -> Generator:
 def load_segmenter(study: Study) -> Segmenter:
     """The segmentation network of ``weights/segmenter``, whose line belongs to the tokenizer beside it."""
     settings = study.block("segmenter", SegmentSettings)
-    loaded = _load(study, "segmenter", settings, Segmenter(settings, study.grid))
+    loaded = restore(study, "segmenter", settings, Segmenter(settings, study.grid))
     require_same(study, "segmenter", ("tokenizer",))
     return loaded
 
@@ -145,12 +145,6 @@ def require_same(study: Study, name: str, names: tuple[str, ...]) -> None:
     if wrong:
         others = ", ".join(key.removesuffix("_sha256") for key in wrong)
         raise StudyError(f"weights/{name}/card.json: made with another {others} than weights/{others}; train it again.")
-
-
-def _load(study: Study, name: str, settings: Settings, model: Model) -> Model:
-    tensors, _ = weights.load(study.path("weights", name), weights.contract(study), config_of(settings))
-    weights.fill(model, tensors, name)
-    return model.to(pick_device()).eval()
 
 
 class EcgReader:
@@ -170,10 +164,11 @@ class EcgReader:
 
     @torch.inference_mode()
     def _parts(self, store: Store, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        for some in np.split(rows, range(EMBED_ROWS, len(rows), EMBED_ROWS)):
-            signal, beat = (torch.from_numpy(np.asarray(a[some])).to(pick_device()) for a in (store.ecg, store.beat))
-            if len(some):
-                yield ecg_tokens(self.model, signal, beat, self.groups)
+        for some in batches(len(rows)):
+            signal, beat = (
+                torch.from_numpy(np.asarray(a[rows[some]])).to(pick_device()) for a in (store.ecg, store.beat)
+            )
+            yield ecg_tokens(self.model, signal, beat, self.groups)
 
 
 def ecg_tokens(model: Aligner, signal: Tensor, beat: Tensor, groups: int) -> tuple[Tensor, Tensor]:
