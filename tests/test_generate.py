@@ -16,15 +16,18 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cardionets import choosing, draw, generate, generator, hearts, judge, phenotypes, store, sweeps
+from cardionets import ceiling, choosing, draw, generate, generator, hearts, judge, phenotypes, store, sweeps
 from cardionets.__main__ import main
-from cardionets.config import Study, StudyError
+from cardionets.cmr import LA, LV
+from cardionets.config import Grid, Study, StudyError
 from cardionets.draw import Artist, Drawn
 from cardionets.evaluate.images import ssim
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.files import sha256
-from cardionets.models.segment import MEASURED, SegmentSettings, ViewSegmenter
+from cardionets.models.segment import MEASURED, Segmenter, SegmentSettings, ViewSegmenter
 from tests import toy_cines
+
+NUMBERS = {"train": 400, "val": 100}
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +278,44 @@ def test_the_segmenter_reads_some_frames_as_it_reads_all() -> None:
     assert torch.allclose(model(cine, frames), model(cine)[:, :, frames], atol=1e-5)
 
 
+def ruler() -> Segmenter:
+    settings = SegmentSettings.model_validate({"width": 8, "train": toy_cines.TRAIN})
+    return Segmenter(settings, Grid(rate=100, seconds=2, frames=4, size=16, spacing_mm=9.6))
+
+
+def test_areas_are_expected_pixels() -> None:
+    torch.manual_seed(0)
+    model, cine = ruler(), torch.randint(0, 256, (3, 4, 16, 16), dtype=torch.uint8)
+    areas = model.areas({"sax": cine, "4ch": cine.flip(0)})
+    assert areas.shape == (3, 2, 6, 4) and torch.allclose(areas.sum(2), torch.tensor(256.0))
+    sharp = model.view("sax").out
+    with torch.no_grad():
+        sharp.weight *= 1e5
+        assert sharp.bias is not None
+        sharp.bias *= 1e5
+    counted = torch.stack([(model.segment("sax", cine) == k).sum((2, 3)) for k in range(6)], dim=1)
+    assert torch.allclose(model.areas({"sax": cine, "4ch": cine})[:, 0], counted.float(), atol=0.5)
+
+
+def test_phenotypes_are_read_off_the_areas_of_their_own_chamber() -> None:
+    rng, model = np.random.default_rng(0), ruler()
+    areas = {s: torch.from_numpy(rng.uniform(20, 90, (n, 2, 6, 4)).astype(np.float32)) for s, n in NUMBERS.items()}
+    sax, lax = ({s: a[:, view] for s, a in areas.items()} for view in (0, 1))
+    truth = {s: pd.DataFrame(rng.normal(size=(n, len(MEASURED))), columns=list(MEASURED)) for s, n in NUMBERS.items()}
+    for s, table in truth.items():
+        table["lv_ef"] = (sax[s][:, LV, 0] / sax[s][:, LV, 2]).log().numpy()
+        table["la_max"] = np.where(table.index % 5 == 0, np.nan, lax[s][:, LA].log().mean(1).numpy())
+    scores = generate.fit_heads(model, areas, truth)
+    assert scores["val_r_lv_ef"] > 0.99 and scores["val_r_la_max"] > 0.99 and abs(scores["val_r_rv_ef"]) < 0.4
+    read = pd.DataFrame(model.read(areas["val"]).numpy(), columns=list(MEASURED))
+    without = areas["val"].clone()
+    without[0, 1, LA] = 0.2
+    again = pd.DataFrame(model.read(without).numpy(), columns=list(MEASURED))
+    assert np.isnan(again.loc[0, "la_max"]) and np.isfinite(again.drop(columns="la_max")).all(axis=None)
+    others = again.drop(columns="la_max")
+    assert np.allclose(others, read[others.columns]), "one chamber says nothing of another"
+
+
 def ordered(study: Study, cohort: str, out: Path, shard: tuple[int, int] | None = None, **wish: Any) -> list[str]:
     return hearts.generate(study, cohort, out, hearts.Order(**wish), shard)
 
@@ -375,6 +416,20 @@ def test_the_temperature_is_chosen_on_validation_people(study: Study) -> None:
     assert (table["n"] == 5).all() and table[["ssim_sax", "psnr_4ch", "variance"]].notna().all(axis=None)
     low, high = (table[(table["arm"] == "generated") & (table["temperature"] == t)] for t in (0.1, 1.0))
     assert low["variance"].item() < high["variance"].item()
+
+
+def test_the_ceiling_of_pictures_is_what_the_truth_gives(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = store.Store.open(study.path("store", "ukb"))
+    rng, people = np.random.default_rng(0), here.records["person"]
+    truth = pd.DataFrame(rng.normal(size=(len(people), len(phenotypes.NAMES))), people, list(phenotypes.NAMES))
+    truth["lv_edv"], truth["rv_edv"] = (np.asarray(cine).mean((1, 2, 3)) for cine in (here.sax, here.lax))
+    truth["ecg_qrs_ms"] = rng.normal(size=len(people))
+    monkeypatch.setattr(ceiling, "read_truth", lambda *_: truth)
+    found = ceiling.ceiling(study, "ukb").set_index(["endpoint", "arm", "metric"])["estimate"]
+    for view in ("sax", "4ch"):
+        assert found[f"cine_{view}", "known_heart", "psnr"] > found[f"cine_{view}", "attainable", "psnr"]
+    rows = store.Store.open(study.path("store", "ukb")).records
+    assert ceiling.ceiling(study, "ukb")["n"].max() == (rows["split"] == "test").sum()
 
 
 @pytest.mark.parametrize(("warm", "cold", "chosen"), [(0.5, 0.6, 1.0), (0.3, 0.5, 0.1), (0.3, 0.3, 0.1)])

@@ -158,7 +158,7 @@ def _add_generate(commands: Any) -> None:
     generate.add_argument(
         "--guidance", type=float, help="above 1 leans further towards the ECG (default: the preset's)"
     )
-    generate.add_argument("--temperature", type=float, help="below 1 draws nearer the mean (default: the preset's)")
+    generate.add_argument("--temperature", type=float, help="below 1 draws nearer the guess (default: the preset's)")
     generate.set_defaults(call=_generate)
 
 

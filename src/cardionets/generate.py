@@ -31,19 +31,26 @@ from cardionets.generator import (
     tokenizer_settings,
 )
 from cardionets.launch import launchable
-from cardionets.measure import largest_pieces, measure_two_views
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.heads import Basis, HeadSettings, fit_ridge, left_out
 from cardionets.models.latent_flow import flow_loss
 from cardionets.models.mar import MarSettings, mar_loss
 from cardionets.models.pose import placed, placed_masks
-from cardionets.models.segment import MEASURED, Segmenter, SegmentSettings, dice, segment_loss
+from cardionets.models.segment import (
+    CHAMBERS,
+    MEASURED,
+    Segmenter,
+    SegmentSettings,
+    dice,
+    evidence,
+    segment_loss,
+)
 from cardionets.models.tokenizer import Patch, Tokenizer, tokenizer_loss
 from cardionets.store import Store
 
 BLOCK = 64  # cines encoded or decoded at once
 FLOW = "generator_flow"  # the training run of the older approach
-LEARN_CINES = 600  # enough for the principal components of patches
+LEARN_CINES = 600  # enough for the principal components of patches, and to read phenotypes off areas
 MASKS: Mapping[str, str] = {"sax": "sax_mask_row", "4ch": "lax_mask_row"}
 
 Cines = Mapping[str, NDArray[np.uint8]]
@@ -78,7 +85,7 @@ def _learn(model: Tokenizer, store: Store, records: pd.DataFrame) -> dict[str, T
 
 @launchable("segmenter")
 def train_segmenter(study: Study, force: bool = False) -> pd.DataFrame:
-    """Train the segmentation network on development people's masks and fit its line on their reconstructions.
+    """Train the segmentation network on development people's masks, and what reads its areas on their reconstructions.
 
     Raises StudyError when no training person has masks of both views.
     """
@@ -91,10 +98,11 @@ def train_segmenter(study: Study, force: bool = False) -> pd.DataFrame:
     about = {"cohorts": [store.path.name], "pairs": len(part["train"]), "val_pairs": len(part["val"])}
     about |= made_with(study, ("tokenizer",))
     history = stage.fit(study, "segmenter", model, part, segment_loss, settings.train, about, force)
-    records = data.pairs_of(store, "val")
-    made = rebuild(tokenizer, cine_table(tokenizer, store, records))
-    fit_line(model, made, records, store.grid.spacing_mm)
-    return stage.publish(study, "segmenter", settings, model, history, about, _overlap(model, part["val"]))
+    known = {s: data.pairs_of(store, s) for s in pairs}
+    known["train"] = known["train"].iloc[_some(len(known["train"]), study.protocol.seed)]
+    made = {s: rebuild(tokenizer, cine_table(tokenizer, store, records)) for s, records in known.items()}
+    scores = fit_heads(model, {s: measure_areas(model, cines) for s, cines in made.items()}, known)
+    return stage.publish(study, "segmenter", settings, model, history, about, scores | _overlap(model, part["val"]))
 
 
 @launchable("generator")
@@ -202,25 +210,34 @@ def segment_all(model: Segmenter, cines: Cines) -> dict[str, NDArray[np.uint8]]:
     return out
 
 
-def measure(model: Segmenter, cines: Cines, spacing_mm: float, calibrated: bool = True) -> pd.DataFrame:
+def measure_areas(model: Segmenter, cines: Cines) -> Tensor:
+    """Areas of the labels of cines (n, frame, H, W) of both views, (n, view, label, frame) pixels."""
+    device, count = pick_device(), len(cines[VIEWS[0]])
+    parts = [model.areas({v: torch.from_numpy(cines[v][r]).to(device) for v in VIEWS}) for r in blocks(count)]
+    return torch.cat(parts)
+
+
+def measure(model: Segmenter, cines: Cines) -> pd.DataFrame:
     """Phenotypes :data:`MEASURED` (n rows) read off cines of both views by the segmentation network."""
-    labels = {view: largest_pieces(found) for view, found in segment_all(model, cines).items()}
-    found = measure_two_views(labels["sax"], labels["4ch"], (spacing_mm, spacing_mm))[list(MEASURED)]
-    if not calibrated:
-        return found
-    slope, intercept = (model.get_buffer(name).cpu().numpy().astype(np.float64) for name in ("slope", "intercept"))
-    return found * slope + intercept
+    found = model.read(measure_areas(model, cines))
+    return pd.DataFrame(found.cpu().numpy().astype(np.float64), columns=list(MEASURED))
 
 
-def fit_line(model: Segmenter, made: Cines, records: pd.DataFrame, spacing_mm: float) -> None:
-    """Set slope and intercept from what is measured on these people's reconstructions to their phenotypes."""
-    found = measure(model, made, spacing_mm, calibrated=False)
+def fit_heads(model: Segmenter, areas: Mapping[str, Tensor], records: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """Learn to read phenotypes off areas (n, view, label, frame) of training people; r on validation people."""
+    scores = {}
+    for part, (names, _) in CHAMBERS.items():
+        x = {s: evidence(found, part).cpu().numpy() for s, found in areas.items()}
+        y = {s: records[s][list(names)].to_numpy(np.float64) for s in areas}
+        head = fit_ridge(x["train"], y["train"], x["val"], y["val"], names, HeadSettings()).head
+        model.heads[part].load_state_dict(head.state_dict())
+    read = model.read(areas["val"]).cpu().numpy()
     for i, name in enumerate(MEASURED):
-        x, y = found[name].to_numpy(), records[name].to_numpy(np.float64)
-        known = np.isfinite(x) & np.isfinite(y)
-        if known.sum() >= 3 and x[known].std() > 1e-6:
-            slope, intercept = np.polyfit(x[known], y[known], 1)
-            model.get_buffer("slope")[i], model.get_buffer("intercept")[i] = float(slope), float(intercept)
+        known = records["val"][name].notna().to_numpy() & np.isfinite(read[:, i])
+        if known.sum() >= 3:
+            truth = records["val"][name].to_numpy(np.float64)
+            scores[f"val_r_{name}"] = float(np.corrcoef(truth[known], read[known, i])[0, 1])
+    return scores
 
 
 def _overlap(model: Segmenter, part: data.Table) -> dict[str, float]:
@@ -246,7 +263,7 @@ def _compare(
     x = {s: embedding for s, (_, embedding) in ecg.items()}
     y = {s: mean.reshape(len(mean), -1) for s, (mean, _) in tokens.items()}
     labels = tuple(f"token {i}" for i in range(y["train"].shape[1]))
-    basis = Basis.of(x["train"])
+    basis = Basis.of(x["train"], (1,) * x["train"].shape[1])  # an embedding's strong directions are the informative
     fit = fit_ridge(x["train"], y["train"], x["val"], y["val"], labels, HeadSettings(min_labels=2), basis)
     model.ridge = fit.head
     with torch.no_grad():

@@ -74,18 +74,21 @@ class Generator(nn.Module):
         return tokens
 
     def sample(self, ecg_tokens: Tensor, noise: Tensor, order: Tensor, how: SampleSettings) -> Tensor:
-        """Cine tokens (b, n, c): the ridge's guess and what the network draws about it; see :meth:`Mar.sample`."""
+        """Cine tokens (b, n, c): the ridge's guess and what the network draws about it; see :meth:`Mar.sample`.
+
+        What is drawn is a fair sample; the temperature then draws it in towards the guess.
+        """
         guess = self.ridge_tokens(ecg_tokens)
         drawn = self.mar.sample(self.condition(ecg_tokens), guess, noise, order, how)
-        return guess + drawn * self.get_buffer("residual")
+        return guess + how.temperature * drawn * self.get_buffer("residual")
 
     def sample_flow(self, ecg_tokens: Tensor, noise: Tensor, temperature: float) -> Tensor:
         """Cine tokens (b, n, c) of the older approach, which must have been trained."""
         assert self.flow is not None
         guess = self.ridge_tokens(ecg_tokens)
         steps = self.mar.settings.latent_flow
-        drawn = self.flow.sample(self.condition(ecg_tokens), guess, noise, steps, temperature)
-        return guess + drawn * self.get_buffer("residual")
+        drawn = self.flow.sample(self.condition(ecg_tokens), guess, noise, steps)
+        return guess + temperature * drawn * self.get_buffer("residual")
 
 
 def tokenizer_settings(study: Study) -> TokenizerSettings:
@@ -126,7 +129,7 @@ def load_generator(study: Study) -> Generator:
 
 
 def load_segmenter(study: Study) -> Segmenter:
-    """The segmentation network of ``weights/segmenter``, whose line belongs to the tokenizer beside it."""
+    """The segmentation network of ``weights/segmenter``, whose heads belong to the tokenizer beside it."""
     settings = study.block("segmenter", SegmentSettings)
     loaded = restore(study, "segmenter", settings, Segmenter(settings, study.grid))
     require_same(study, "segmenter", ("tokenizer",))

@@ -54,7 +54,8 @@ ARMS = (
     *("shuffled", "ridge", "neighbour", "training_mean", "reconstruction", "real"),
 )
 ON_REAL = "_on_real"  # added to metrics whose truth is what the same network measures on the real cine
-MEASURED_ARMS = tuple(arm for arm in ARMS if arm not in ("neighbour", "training_mean", "latent_flow_sample"))
+UNMEASURED = ("generated_mean", "neighbour", "training_mean", "latent_flow_sample")  # no patient's own sharp picture
+MEASURED_ARMS = tuple(arm for arm in ARMS if arm not in UNMEASURED)
 FEATURE_ARMS = tuple(arm for arm in ARMS if arm not in ("training_mean", "real"))
 RIVALS = ("shuffled", "neighbour", "training_mean", "latent_flow", "latent_flow_sample", "ridge")
 GAINS = tuple((arm, rival) for arm in ("generated", "posterior_sample", "generated_mean") for rival in RIVALS)
@@ -238,9 +239,8 @@ def _by_measuring(who: Judge, bench: Bench, arms: dict[str, Cines]) -> None:
     except StudyError as fault:
         add_impossible(who.rows, (), MEASURED, "generated", f"there is no network to measure with ({fault})")
         return
-    spacing = bench.store.grid.spacing_mm
     wanted = [arm for arm in MEASURED_ARMS if arm in arms]
-    found = {arm: measure(model, arms[arm], spacing) for arm in wanted if arm != "shuffled"}
+    found = {arm: measure(model, arms[arm]) for arm in wanted if arm != "shuffled"}
     found["shuffled"] = found["generated"].iloc[bench.other].reset_index(drop=True)
     for arm in wanted:
         add_measured(who, arm, found[arm], bench.records)

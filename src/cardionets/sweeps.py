@@ -20,7 +20,7 @@ from cardionets.generate import measure
 from cardionets.generator import load_segmenter
 from cardionets.models.cmr_mae import VIEWS
 
-MOST = 200  # drawn hearts that are measured to choose two
+MOST = 100  # drawn hearts that are measured to choose two
 LOW, HIGH = 0.05, 0.95  # quantiles of the drawn hearts between which a sweep goes
 
 
@@ -45,11 +45,11 @@ def extremes(study: Study, cohort: str, phenotype: str = "lv_mass") -> tuple[str
 
     Raises StudyError when the cohort was not drawn, fewer than two hearts could be measured, or nothing can measure.
     """
-    drawn, grid = Drawn.open(study, cohort), open_store(study, cohort).grid
+    drawn = Drawn.open(study, cohort)
     cines = {view: np.asarray(drawn.arrays[view][:MOST]) for view in VIEWS} if len(drawn.index) else {}
     if not cines:
         raise StudyError(f"predictions/{cohort}_cines: nobody was drawn; a sweep needs two hearts.")
-    values = measure(load_segmenter(study), cines, grid.spacing_mm)[phenotype].to_numpy(np.float64)
+    values = measure(load_segmenter(study), cines)[phenotype].to_numpy(np.float64)
     order = np.argsort(np.where(np.isfinite(values), values, np.inf))[: int(np.isfinite(values).sum())]
     if len(order) < 2:
         raise StudyError(f"predictions/{cohort}_cines: {phenotype} was measured on {len(order)} hearts; 2 are needed.")
@@ -82,7 +82,7 @@ def sweep(study: Study, cohort: str, first: str, second: str, steps: int = 5) ->
 def _measured(study: Study, cines: dict[str, Cine], shares: NDArray[np.float32]) -> pd.DataFrame:
     frame = pd.DataFrame({"towards_second": shares.astype(np.float64)})
     try:
-        found = measure(load_segmenter(study), cines, study.grid.spacing_mm)
+        found = measure(load_segmenter(study), cines)
     except StudyError:
         return frame
     return pd.concat([frame, found.reset_index(drop=True)], axis=1)

@@ -49,9 +49,9 @@ class LatentFlow(Conditioned):
         return velocity
 
     @torch.no_grad()
-    def sample(self, condition: Tensor, guess: Tensor, noise: Tensor, steps: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, condition: Tensor, guess: Tensor, noise: Tensor, steps: int) -> Tensor:
         """Tokens (b, n, c) from ``noise`` (b, n, c) by Euler steps, for ECG tokens (b, m, e) and guess (b, n, c)."""
-        known, x = self.known(condition, guess), noise * temperature
+        known, x = self.known(condition, guess), noise
         for step in range(steps):
             x = x + self(x, torch.full((len(x),), step / steps, device=x.device), known) / steps
         return x

@@ -41,7 +41,7 @@ class SampleSettings(Settings):
     )  # 1 = the model itself; above 1 it leans further towards the ECG; far above, pictures burn out
     temperature: float = Field(
         default=1.0, gt=0, le=1
-    )  # SD of the starting noise: 1 = the model's own spread; low = its likeliest heart
+    )  # share kept of what is drawn about the linear guess: 1 = the model's own spread; low = the likeliest
 
 
 class MarSettings(Settings):
@@ -232,7 +232,7 @@ class Mar(Conditioned):
             twice = (x.repeat(2, 1, 1), visible.repeat(2, 1)) if guided else (x, visible)
             z = self.predict(*twice, known)
             z = take_tokens(z, new.repeat(len(z) // len(new), 1))
-            drawn = self._draw_tokens(take_tokens(noise, new) * how.temperature, z, how)
+            drawn = self._draw_tokens(take_tokens(noise, new), z, how)
             x = x.scatter(1, new[..., None].expand(-1, -1, self.channels), drawn)
         return x
 

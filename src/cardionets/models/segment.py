@@ -2,11 +2,14 @@
 
 Frames are channels, as in the CMR encoders; a U of two levels (Ronneberger et al. 2015, arXiv 1505.04597) over patches
 of 4 x 4 pixels. It is trained on masks of development people, on real cines and on what the tokenizer makes of them, so
-that it reads drawn cines as well as real ones. A straight line per phenotype, fitted on development people's
-reconstructions, takes out what two views and this network measure too large or too small.
+that it reads drawn cines as well as real ones. A phenotype is read off the areas of its own chamber and wall over the
+cycle, by a ridge on their logarithms that was fitted on development people's reconstructions. An area is the sum of
+probabilities, not of pixels: a pixel has 7 mm2, and what ejection moves is often less.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +17,28 @@ from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
+from cardionets.cmr import LA, LV, MYO, RA, RV
 from cardionets.config import Grid, Settings
 from cardionets.device import Draw
 from cardionets.models.cmr_mae import VIEWS
+from cardionets.models.heads import LinearHead
 from cardionets.models.tokenizer import STEM, Residual
 from cardionets.train import Batch, TrainSettings
 
-LOGITS_OF, LABELS_OF = "b (l f p q) h w -> b l f (h p) (w q)", "b (f p q) h w -> b f (h p) (w q)"
+LOGITS_OF = "b (l f p q) h w -> b l f (h p) (w q)"
 AT_ONCE = 4  # cines segmented together: their logits stay in the cache
 LABELS = 6  # background, LV cavity, LV myocardium, RV cavity, LA, RA
-MEASURED = ("lv_edv", "lv_esv", "lv_ef", "lv_mass", "rv_edv", "rv_ef", "la_max", "ra_max", "wt_global")
+LEAST = 1.0  # pixels: a chamber below that is not drawn
+Area = tuple[str, int]  # of a label in a view
+CHAMBERS: Mapping[str, tuple[tuple[str, ...], tuple[Area, ...]]] = {
+    "lv": (("lv_edv", "lv_esv", "lv_ef", "lv_mass"), (("sax", LV), ("4ch", LV), ("sax", MYO), ("4ch", MYO))),
+    "rv": (("rv_edv", "rv_ef"), (("sax", RV), ("4ch", RV))),
+    "la": (("la_max",), (("4ch", LA),)),
+    "ra": (("ra_max",), (("4ch", RA),)),
+    "wall": (("wt_global",), (("sax", LV), ("sax", MYO))),
+}
+"""Phenotypes of a chamber, and the areas they are read from."""
+MEASURED = tuple(name for names, _ in CHAMBERS.values() for name in names)
 
 
 class SegmentSettings(Settings):
@@ -68,14 +83,15 @@ class ViewSegmenter(nn.Module):
         return F.conv2d(joined, weight[..., None, None], bias)
 
     def labels(self, x: Tensor) -> Tensor:
-        """Label of highest logit (the first of equals), uint8 (b, frame, H, W); one comparison per label is fastest."""
-        best, *others = self.patches(x).chunk(LABELS, dim=1)
-        found = torch.zeros_like(best, dtype=torch.uint8)
-        for label, logit in enumerate(others, start=1):
-            found.masked_fill_(logit > best, label)
-            best = torch.maximum(best, logit)
-        unfolded: Tensor = rearrange(found, LABELS_OF, p=STEM, q=STEM)
-        return unfolded
+        """Label of highest logit, uint8 (b, frame, H, W)."""
+        found: Tensor = self(x).argmax(1).to(torch.uint8)
+        return found
+
+    def areas(self, x: Tensor) -> Tensor:
+        """Expected pixels of every label in every frame, (b, label, frame)."""
+        places = rearrange(self.patches(x), "b (l f p) h w -> b l f (p h w)", l=LABELS, p=STEM**2)
+        total: Tensor = places.softmax(1).sum(-1)
+        return total
 
     def _of(self, parameter: Tensor | None, frames: Tensor) -> Tensor:
         """Rows (label, frame, pixel) of the last layer's weight or bias that belong to ``frames``."""
@@ -85,21 +101,53 @@ class ViewSegmenter(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """One network per view, and the line that turns what is measured on the masks into phenotypes."""
+    """One network per view, and the heads that turn areas into phenotypes."""
 
     def __init__(self, settings: SegmentSettings, grid: Grid) -> None:
         super().__init__()
         self.settings = settings
         self.views = nn.ModuleDict({view: ViewSegmenter(settings, grid.frames) for view in VIEWS})
-        self.register_buffer("slope", torch.ones(len(MEASURED)))
-        self.register_buffer("intercept", torch.zeros(len(MEASURED)))
+        self.heads = nn.ModuleDict(
+            {part: LinearHead(grid.frames * len(of), len(names), False) for part, (names, of) in CHAMBERS.items()}
+        )
+
+    def view(self, view: str) -> ViewSegmenter:
+        """The network of one view."""
+        network = self.views[view]
+        assert isinstance(network, ViewSegmenter)
+        return network
 
     @torch.inference_mode()
     def segment(self, view: str, cine: Tensor) -> Tensor:
         """uint8 cine (b, frame, H, W) -> labels uint8 of the same shape."""
-        network = self.views[view]
-        assert isinstance(network, ViewSegmenter)
-        return torch.cat([network.labels(part.float() / 127.5 - 1) for part in torch.split(cine, AT_ONCE)])
+        return torch.cat([self.view(view).labels(part) for part in _scaled(cine)])
+
+    @torch.inference_mode()
+    def areas(self, cines: Mapping[str, Tensor]) -> Tensor:
+        """uint8 cines (b, frame, H, W) of both views -> expected pixels of every label, (b, view, label, frame)."""
+        return torch.stack(
+            [torch.cat([self.view(view).areas(part) for part in _scaled(cines[view])]) for view in VIEWS], dim=1
+        )
+
+    @torch.inference_mode()
+    def read(self, areas: Tensor) -> Tensor:
+        """Areas (b, view, label, frame) -> phenotypes :data:`MEASURED` (b, k); NaN where a chamber is not drawn."""
+        found = []
+        for part in CHAMBERS:
+            x = evidence(areas, part)
+            found.append(self.heads[part](x).masked_fill((x <= 0).any(1, keepdim=True), torch.nan))
+        return torch.cat(found, dim=1)
+
+
+def evidence(areas: Tensor, part: str) -> Tensor:
+    """What the phenotypes of a part are read from: logarithms of areas, (b, area * frame); 0 where nothing is drawn."""
+    chosen = [areas[:, VIEWS.index(view), label] for view, label in CHAMBERS[part][1]]
+    return torch.cat(chosen, dim=1).clamp_min(LEAST).log()
+
+
+def _scaled(cine: Tensor) -> Iterator[Tensor]:
+    """uint8 -> [-1, 1], a few cines at a time."""
+    return (part.float() / 127.5 - 1 for part in torch.split(cine, AT_ONCE))
 
 
 def segment_loss(model: Segmenter, batch: Batch, draw: Draw) -> dict[str, Tensor]:
