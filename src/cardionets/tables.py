@@ -149,9 +149,7 @@ def footnoted(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return shown, [f"{i}: {text.rstrip('.')}." for text, i in numbers.items()]
 
 
-def to_gt(
-    frame: pd.DataFrame, title: str = "", provenance: Provenance | None = None, notes: Sequence[str] = ()
-) -> GT:
+def to_gt(frame: pd.DataFrame, title: str = "", provenance: Provenance | None = None, notes: Sequence[str] = ()) -> GT:
     """A great-tables object with a title, remarks and the provenance as source notes, and SIMULATED where it is."""
     shown = frame.rename(columns=lambda c: str(c).replace("_", " "))
     name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_") or "table"
