@@ -30,6 +30,7 @@ from cardionets.run import to_html
 from cardionets.simulate.write import write_centre
 from tests.conftest import ROOT
 from tests.test_browser import laboratory, opens_quietly, run_all
+from tests.test_docs import blocks
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -202,28 +203,44 @@ def _release(study: Path, folder: Path) -> Path:
     return folder
 
 
+def _environment(clone: Path) -> None:
+    """``.venv`` of a clone: the environment of these tests, and the mark that it is ready."""
+    (clone / ".venv").mkdir()
+    for part in Path(sys.prefix).iterdir():
+        if part.name != ".ready":
+            (clone / ".venv" / part.name).symlink_to(part)
+    (clone / ".venv" / ".ready").touch()
+
+
+def _guide(release: Path) -> list[str]:
+    """The commands of the site's guide as somebody types them, for a cohort of the name ``ours``."""
+    lines = [line for block in blocks(ROOT / "docs" / "site.md", "sh") for line in block.splitlines()]
+    return [line.split("  #")[0].strip().replace("RELEASE", str(release)).replace("yours", "ours") for line in lines]
+
+
 @pytest.mark.soak
-def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: Path) -> None:
-    """A clone with none of the hub's data: release, install, one block, one command, share; the hub then counts it."""
-    folder, clone, remote = _release(study, tmp_path / "release"), tmp_path / "clone", tmp_path / "remote"
-    _run(tmp_path, "git", "clone", "-q", str(folder / "code.bundle"), str(clone))
+def test_an_outsider_walks_the_guide_shares_and_is_pooled(study: Path, tmp_path: Path) -> None:
+    """Every command of the guide as typed, in a clone with none of the hub's data; then the hub counts it."""
+    get, enter, prepare, install, check, site, share = _guide(_release(study, tmp_path / "release"))
+    _run(tmp_path, "bash", "-c", get)
+    clone, remote = tmp_path / enter.removeprefix("cd "), tmp_path / "remote"
+    _environment(clone)
+    _run(clone, "bash", "-c", f"{prepare} && {install}")
     _run(study, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
     _run(study, "dvc", "push", "weights/align")
+    shutil.rmtree(clone / "weights" / "align")
     _run(clone, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
     _run(clone, "dvc", "pull", "weights/align")
-    _run(clone, *OURS, "install", str(folder))
-    (clone / ".venv").symlink_to(sys.prefix)
     write_centre("qph", 160, 11, tmp_path / "elsewhere", workers=1)
     hospital = tmp_path / "elsewhere" / "qph"
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in hospital.rglob("*")}
     block = {"label": "Our hospital", "path": str(hospital), "depends": str(hospital / "manifest.csv")}
     block |= {"layout": "manifest", "role": "external", "simulated": True, "lends_training": True}
     with _cohort(clone, "ours", **block):
-        made = ["make", "-o", ".venv/.ready", "COHORT=ours"]  # the environment of these tests
-        _run(clone, *made, "check")
-        assert _stages_run(_run(clone, *made, "site")) == STAGES
-        assert _stages_run(_run(clone, *made, "site")) == []
-        _run(clone, *OURS, "share", "ours", "--yes")
+        _run(clone, "bash", "-c", check)
+        assert _stages_run(_run(clone, "bash", "-c", site)) == STAGES
+        assert _stages_run(_run(clone, "bash", "-c", site)) == []
+        _run(clone, "bash", "-c", f"echo yes | {share}")
         arms = set(pd.read_csv(clone / "results" / "ours" / "metrics.csv")["arm"])
         assert {"aligned", "aligned_site", "aligned+intercept", "aligned_site+intercept_slope"} <= arms
         private = screen.Private.of(Study(clone), "ours")
