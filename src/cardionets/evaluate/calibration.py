@@ -20,7 +20,7 @@ from cardionets.evaluate.discrimination import Bools, require_classes
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, wald, wald_log, z_value
 
 EDGE = 1e-6  # risks of exactly 0 or 1 have no log-odds; they are held this far from the edge
-DRAWN, READ = 400, 200  # curves, and risks at which each is read, behind the interval of the ICI
+DRAWN, READ = 400, 100  # curves, and risks at which each is read, behind the interval of the ICI
 
 
 def log_odds(risk: Floats) -> Floats:
@@ -238,7 +238,8 @@ def ici(labels: Bools, risk: Floats, level: float = 0.95, persons: NDArray[Any] 
     lower, upper = np.quantile(np.abs(some[:, None] - curves).mean(axis=0) + spread, [(1 - level) / 2, (1 + level) / 2])
     away = beta - np.eye(len(beta))[1]  # perfect: the log-odds themselves
     apart = away @ np.linalg.solve(covariance, away) > chdtri(len(beta), 1 - level)
-    return Estimate(who.value, min(float(max(lower, 0)), who.value) * apart, max(float(upper), who.value))
+    known = min(max(float(lower), 0.0), who.value) if apart else 0.0
+    return Estimate(who.value, known, max(float(upper), who.value))
 
 
 Recalibration = Literal["intercept", "intercept_slope", "isotonic"]
