@@ -237,7 +237,7 @@ def ici(labels: Bools, risk: Floats, level: float = 0.95, persons: NDArray[Any] 
     spread = (who.upper - who.value) / z_value(level) * rng.normal(size=DRAWN)
     lower, upper = np.quantile(np.abs(some[:, None] - curves).mean(axis=0) + spread, [(1 - level) / 2, (1 + level) / 2])
     away = beta - np.eye(len(beta))[1]  # perfect: the log-odds themselves
-    apart = away @ np.linalg.solve(covariance, away) > chdtri(len(beta), 1 - level)
+    apart = away @ np.linalg.pinv(covariance, hermitian=True) @ away > chdtri(len(beta), 1 - level)
     known = min(max(float(lower), 0.0), who.value) if apart else 0.0
     return Estimate(who.value, known, max(float(upper), who.value))
 
