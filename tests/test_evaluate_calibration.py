@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy.special import expit, logit
@@ -40,8 +41,9 @@ def test_miscalibration_is_recovered() -> None:
     assert cal.intercept(labels, risk).value == pytest.approx(0.5, abs=0.05)
     labels, risk = cohort(40_000, 3)
     assert cal.observed_expected(labels, risk).value == pytest.approx(1, abs=0.03)
-    assert cal.ici(labels, risk) < 0.01
-    assert cal.ici(*cohort(40_000, 4, shift=1.0)) > 0.05
+    found = cal.ici(labels, risk)
+    assert found.value < 0.01 and found.lower == 0
+    assert cal.ici(*cohort(40_000, 4, shift=1.0)).lower > 0.05
 
 
 def test_intervals_cover_what_is_true() -> None:
@@ -63,6 +65,34 @@ def test_intervals_cover_what_is_true() -> None:
     assert hits[2] / 1000 <= 0.99  # conservative: the binomial variance ignores that the risks explain part of it
 
 
+def test_intervals_of_the_ici_and_of_the_parts_of_the_brier_score_cover() -> None:
+    # 500 replicates (standard error 1 %) of 600 people whose risks are half a logit too low; truths from a million
+    shift, bins = 0.5, np.linspace(0, 1, 11)[1:-1]
+    truth = expit(np.random.default_rng(0).normal(-1.5, 1.2, 1_000_000))
+    told = expit(logit(truth) - shift)
+    group = np.searchsorted(np.quantile(told, bins), told, side="right")
+    size = np.bincount(group)
+    seen, said = np.bincount(group, truth) / size, np.bincount(group, told) / size
+    base = truth.mean()
+    truths = {"ici": np.abs(told - truth).mean(), "uncertainty": base * (1 - base)}
+    truths |= {"reliability": np.average((said - seen) ** 2, weights=size)}
+    truths |= {"resolution": np.average((seen - base) ** 2, weights=size)}
+    hits = dict.fromkeys(truths, 0)
+    for seed in range(500):
+        labels, risk = cohort(600, seed, shift)
+        people = np.arange(600)
+        found = cal.brier_parts(labels, risk, persons=people, replicates=150) | {"ici": cal.ici(labels, risk)}
+        for name, value in truths.items():
+            hits[name] += found[name].lower <= value <= found[name].upper
+    assert all(0.93 <= count / 500 <= 0.97 for count in hits.values())
+
+
+def test_perfect_calibration_is_within_the_interval_of_the_ici() -> None:
+    # 150 replicates (standard error 1.8 %)
+    hits = sum(cal.ici(*cohort(300, seed), persons=np.arange(300)).lower == 0 for seed in range(150))
+    assert 0.91 <= hits / 150 <= 0.98
+
+
 def test_observed_expected_interval_is_debrays() -> None:
     labels = np.arange(200) < 30
     estimate = cal.observed_expected(labels, np.full(200, 0.1))
@@ -74,10 +104,21 @@ def test_brier_and_its_parts() -> None:
     labels, risk = cohort(500, 5)
     assert cal.brier(labels, risk) == pytest.approx(np.mean((labels - risk) ** 2))
     coarse = np.round(risk, 1)  # few distinct risks: nothing is left within bins
-    parts = cal.brier_parts(labels, coarse, bins=1000)
+    parts = {name: part.value for name, part in cal.brier_parts(labels, coarse, bins=1000).items()}
     assert parts["within_bins"] == pytest.approx(0, abs=1e-12)
     total = parts["reliability"] - parts["resolution"] + parts["uncertainty"]
-    assert total == pytest.approx(cal.brier(labels, coarse))
+    assert total == pytest.approx(cal.brier(labels, coarse), abs=1e-3)  # up to the noise of the bootstrap
+
+
+def test_chance_is_taken_off_the_parts_of_the_brier_score() -> None:
+    # Ferro & Fricker's closed form; theirs takes the risks as given, a bootstrap draws them
+    labels, risk = cohort(500, 5)
+    frame = pd.DataFrame({"y": labels.astype(float), "p": risk}).groupby(cal._quantile_bins(risk, 10))
+    mean, share, n = frame.mean(), frame.size() / 500, frame.size()
+    chance = (share * mean["y"] * (1 - mean["y"]) / (n - 1)).sum()
+    plain = (share * (mean["p"] - mean["y"]) ** 2).sum()
+    found = cal.brier_parts(labels, risk, replicates=5000)["reliability"]
+    assert found.value == pytest.approx(plain - chance, abs=0.1 * chance)
 
 
 def test_flexible_curve_is_linear_in_the_tails_and_follows_the_truth() -> None:

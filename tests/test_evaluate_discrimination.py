@@ -6,7 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cardionets.evaluate import discrimination as dis
-from cardionets.evaluate.disease_metrics import Sample, curve_statistics
+from cardionets.evaluate.disease_metrics import CURVES, Sample, curve_statistics
 from cardionets.evaluate.estimate import Estimate, NotEstimableError, mean_of_two
 from cardionets.evaluate.readers import obuchowski_rockette
 from tests.oracles import ASAH_NDKA, ASAH_POOR, ASAH_S100B, ASAH_WFNS, van_dyke
@@ -172,17 +172,20 @@ def test_points_of_a_roc_with_one_step_and_of_constant_scores() -> None:
         assert (sensitivity.item(), specificity.item()) == pytest.approx(expected)
 
 
-def test_intervals_at_an_operating_point_cover() -> None:
-    # 300 replicates (standard error 1.3 %) of 400 people; truths of two normals 1.2 apart, specificity 0.9
-    truth, hits = 1 - norm.cdf(norm.ppf(0.9) - 1.2), np.zeros(2)
-    rng = np.random.default_rng(0)
-    for seed in range(300):
-        labels = np.arange(400) < 200
+def test_intervals_of_curves_cover() -> None:
+    # 600 replicates (standard error 0.9 %) of 400 people; truths of two normals 1.2 apart, specificity 0.9, the
+    # area under precision and recall by quadrature
+    rate = norm.sf(np.linspace(-8, 8, 200_001) - 1.2)  # of cases, falling along the thresholds
+    precision = rate / (rate + norm.sf(np.linspace(-8, 8, 200_001)))
+    area, point = np.trapezoid(precision[::-1], rate[::-1]), 1 - norm.cdf(norm.ppf(0.9) - 1.2)
+    truths, hits = np.array([area, area, point, point]), np.zeros(4)
+    rng, labels = np.random.default_rng(0), np.arange(400) < 200
+    for seed in range(600):
         sample = Sample(labels, (rng.normal(size=400) + 1.2 * labels)[None], np.arange(400))
         found = curve_statistics(sample, 200, seed, 0.95, 0.9)[0]
-        names = ("sensitivity_at_specificity", "specificity_at_sensitivity")
-        hits += [found[name].lower <= truth <= found[name].upper for name in names]
-    assert ((hits / 300 >= 0.91) & (hits / 300 <= 0.985)).all()
+        hits += [found[name].lower <= truth <= found[name].upper for name, truth in zip(CURVES, truths)]
+    assert area == pytest.approx(0.797, abs=1e-3)
+    assert ((hits / 600 >= 0.93) & (hits / 600 <= 0.97)).all()
 
 
 def test_intervals_of_predictive_values_and_balanced_accuracy_cover() -> None:

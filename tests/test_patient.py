@@ -339,7 +339,7 @@ def test_unread_file_gets_a_page_and_a_missing_one_an_error(
     text = out.read_text()
     assert "leads_unknown" in text and "--leads" in text and NAME not in text and "Probability" not in text
     assert main(["patient", str(tmp_path / "none.hea"), "--out", str(tmp_path / "other.html")]) == 2
-    assert "does not exist" in capsys.readouterr().err
+    assert "no such file; check the path" in capsys.readouterr().err
     assert not (tmp_path / "other.html").exists()
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +26,19 @@ import yaml
 
 from cardionets import diseases, screen
 from cardionets.config import Study
+from cardionets.run import to_html
 from cardionets.simulate.write import write_centre
 from tests.conftest import ROOT
-from tests.test_browser import laboratory, run_all
+from tests.test_browser import laboratory, opens_quietly, run_all
+from tests.test_docs import blocks
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
+LAST = ("pool", "report", "tour", "ablation")  # look at what others left, or train for minutes
+NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.py"))]
+STAGES = [f"{name}@ours" for name in ("prepare", "predict", "validate", "images")]
 OURS = (sys.executable, "-m", "cardionets")
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -197,29 +204,44 @@ def _release(study: Path, folder: Path) -> Path:
     return folder
 
 
+def _environment(clone: Path) -> None:
+    """``.venv`` of a clone: the environment of these tests, and the mark that it is ready."""
+    (clone / ".venv").mkdir()
+    for part in Path(sys.prefix).iterdir():
+        if part.name != ".ready":
+            (clone / ".venv" / part.name).symlink_to(part)
+    (clone / ".venv" / ".ready").touch()
+
+
+def _guide(release: Path) -> list[str]:
+    """The commands of the site's guide as somebody types them, for a cohort of the name ``ours``."""
+    lines = [line for block in blocks(ROOT / "docs" / "site.md", "sh") for line in block.splitlines()]
+    return [line.split("  #")[0].strip().replace("RELEASE", str(release)).replace("yours", "ours") for line in lines]
+
+
 @pytest.mark.soak
-def test_an_outsider_installs_runs_shares_and_is_pooled(study: Path, tmp_path: Path) -> None:
-    """A clone with none of the hub's data: release, install, one block, one command, share; the hub then counts it."""
-    folder, clone, remote = _release(study, tmp_path / "release"), tmp_path / "clone", tmp_path / "remote"
-    _run(tmp_path, "git", "clone", "-q", str(folder / "code.bundle"), str(clone))
+def test_an_outsider_walks_the_guide_shares_and_is_pooled(study: Path, tmp_path: Path) -> None:
+    """Every command of the guide as typed, in a clone with none of the hub's data; then the hub counts it."""
+    get, enter, prepare, install, check, site, share = _guide(_release(study, tmp_path / "release"))
+    _run(tmp_path, "bash", "-c", get)
+    clone, remote = tmp_path / enter.removeprefix("cd "), tmp_path / "remote"
+    _environment(clone)
+    _run(clone, "bash", "-c", f"{prepare} && {install}")
     _run(study, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
     _run(study, "dvc", "push", "weights/align")
+    shutil.rmtree(clone / "weights" / "align")
     _run(clone, "dvc", "remote", "add", "--local", "-d", "shelf", str(remote))
     _run(clone, "dvc", "pull", "weights/align")
-    _run(clone, *OURS, "install", str(folder))
-    (clone / ".venv").symlink_to(sys.prefix)
     write_centre("qph", 160, 11, tmp_path / "elsewhere", workers=1)
     hospital = tmp_path / "elsewhere" / "qph"
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in hospital.rglob("*")}
     block = {"label": "Our hospital", "path": str(hospital), "depends": str(hospital / "manifest.csv")}
     block |= {"layout": "manifest", "role": "external", "simulated": True, "lends_training": True}
     with _cohort(clone, "ours", **block):
-        made = ["make", "-o", ".venv/.ready", "COHORT=ours"]  # the environment of these tests
-        _run(clone, *made, "check")
-        stages = [f"{name}@ours" for name in ("prepare", "predict", "validate", "images")]
-        assert _stages_run(_run(clone, *made, "site")) == stages
-        assert _stages_run(_run(clone, *made, "site")) == []
-        _run(clone, *OURS, "share", "ours", "--yes")
+        _run(clone, "bash", "-c", check)
+        assert _stages_run(_run(clone, "bash", "-c", site)) == STAGES
+        assert _stages_run(_run(clone, "bash", "-c", site)) == []
+        _run(clone, "bash", "-c", f"echo yes | {share}")
         arms = set(pd.read_csv(clone / "results" / "ours" / "metrics.csv")["arm"])
         assert {"aligned", "aligned_site", "aligned+intercept", "aligned_site+intercept_slope"} <= arms
         private = screen.Private.of(Study(clone), "ours")
@@ -268,8 +290,7 @@ def test_a_hospital_is_judged_by_what_it_has(study: Path, tmp_path: Path, has: s
     block = {"label": "Our hospital", "path": str(folder), "depends": str(folder / "manifest.csv")}
     with _cohort(study, "ours", **block, layout="manifest", role="external", simulated=True):
         _run(study, *OURS, "check", "ours")
-        stages = [f"{name}@ours" for name in ("prepare", "predict", "validate", "images")]
-        assert _stages_run(_run(study, "dvc", "repro", "--single-item", *stages)) == stages
+        assert _stages_run(_run(study, "dvc", "repro", "--single-item", *STAGES)) == STAGES
         _run(study, *OURS, "share", "ours", "--yes")
         results = pd.concat(pd.read_csv(study / "results" / "ours" / f"{name}.csv") for name in ("metrics", "images"))
         records = pd.read_parquet(study / "store" / "ours" / "records.parquet")
@@ -282,19 +303,78 @@ def test_a_hospital_is_judged_by_what_it_has(study: Path, tmp_path: Path, has: s
     shutil.rmtree(study / "site")
 
 
+LEAVES = (
+    "store/ours/records.parquet",
+    "predictions/ours.parquet",
+    "results/ours/metrics.csv",
+    "results/ours/images.csv",
+)
+
+
+def _left(study: Path) -> dict[str, str]:
+    """Hash of every file that the stages of the site hand on."""
+    found = [p for pattern in ("store/ours", "predictions/ours*", "results/ours") for p in study.glob(pattern)]
+    files = [p for each in found for p in ([each] if each.is_file() else sorted(each.rglob("*"))) if p.is_file()]
+    return {str(p.relative_to(study)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
 @pytest.mark.soak
-def test_every_notebook_runs_from_top_to_bottom_in_jupyterlab(study: Path, browser: Browser, tmp_path: Path) -> None:
-    """With default parameters, in the order of the study, as somebody would who opens one after the other."""
-    names = [path.stem for path in sorted((study / "notebooks").glob("*.ipynb"))]
-    assert len(names) >= 20
-    with laboratory(study, tmp_path) as lab:
-        for name in sorted(names, key=lambda name: name in ("pool", "report", "tour")):
-            run_all(lab, browser, name, tmp_path / f"{name}.png", patience_s=900)
-    for name in names:
-        notebook = nbformat.read(study / "notebooks" / f"{name}.ipynb", as_version=4)
-        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-        assert outputs and not [output["evalue"] for output in outputs if output["output_type"] == "error"], name
-        assert (tmp_path / f"{name}.png").stat().st_size > 20_000, name
+def test_a_site_killed_twenty_times_ends_with_the_same_results(study: Path, tmp_path: Path) -> None:
+    """At random moments of its four stages: what stands is whole, nobody is named, and one command more finishes."""
+    folder, dice, running = _hospital(tmp_path, "nothing more"), random.Random(3), 0
+    block = {"label": "Our hospital", "path": str(folder), "depends": str(folder / "manifest.csv")}
+    repro = ("dvc", "repro", "--single-item")
+    with _cohort(study, "ours", **block, layout="manifest", role="external", simulated=True):
+        start = time.monotonic()
+        _run(study, *repro, *STAGES)
+        each, expected = (time.monotonic() - start) / len(STAGES), _left(study)
+        for _ in range(20):
+            ready = [(study / name).exists() for name in LEAVES]
+            first = dice.randrange([*ready, False].index(False) + 1) % len(STAGES)
+            command = [*repro, "--force", *STAGES[first:]]
+            process = psutil.Popen(
+                command, cwd=study, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            time.sleep(dice.uniform(0, each * (len(STAGES) - first)))
+            running += process.poll() is None
+            _kill(process)
+            assert _left(study).items() <= expected.items()
+            assert all(json.loads(p.read_text()) for p in (study / "logs" / "ours").glob("*/status.json"))
+        _run(study, *repro, *STAGES)
+        assert _left(study) == expected
+        assert running >= 15
+        assert list(map(str, _said_of(study, "ours"))) == []
+
+
+@pytest.fixture(scope="module")
+def lab(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One JupyterLab for all notebooks of the study."""
+    with laboratory(study, tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [*(name for name in NOTEBOOKS if name not in LAST), *LAST])
+def test_every_notebook_runs_from_top_to_bottom_in_jupyterlab(
+    study: Path, lab: str, browser: Browser, tmp_path: Path, name: str
+) -> None:
+    """With default parameters, as somebody would who opens it after the study has run."""
+    path = study / "notebooks" / f"{name}.ipynb"
+    before = path.read_bytes()
+    try:
+        run_all(lab, browser, name, tmp_path / "seen.png", patience_s=900)
+        notebook = nbformat.read(path, as_version=4)
+    finally:
+        path.write_bytes(before)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert outputs and not [output["evalue"] for output in outputs if output["output_type"] == "error"]
+    assert (tmp_path / "seen.png").stat().st_size > 20_000
+    opens_quietly(browser, to_html(notebook, name), tmp_path / "page.html", "SIMULATED").close()
+
+
+def test_every_notebook_has_its_turn() -> None:
+    paired = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert len(paired) >= 20 and paired == set(NOTEBOOKS)
 
 
 @pytest.mark.soak
@@ -346,8 +426,15 @@ def _kill_when(process: psutil.Popen, ready: Callable[[], bool], limit: float = 
         assert process.poll() is None, "the stage ended before it could be killed"
         assert time.monotonic() - start < limit, "the stage never came to the point where it is killed"
         time.sleep(0.02)
-    for child in [process, *process.children(recursive=True)]:
-        child.kill()
+    _kill(process)
+
+
+def _kill(process: psutil.Popen) -> None:
+    """``kill -9`` for a process and everything it started."""
+    if process.poll() is None:
+        for child in [process, *process.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
     process.wait()
 
 

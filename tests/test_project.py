@@ -146,8 +146,8 @@ def test_environment_installs_the_same_list() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     locked = set(re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
     extras = project["optional-dependencies"]
-    assert "cardionets[export]" in extras["dev"]
-    wanted = [*project["dependencies"], *extras["dev"], *extras["export"]]
+    assert "cardionets[export,ssh]" in extras["dev"]
+    wanted = [*project["dependencies"], *extras["dev"], *extras["export"], *extras["ssh"]]
     names = {_canonical(re.split(r"[\[>=<]", d)[0]) for d in wanted} - {"cardionets"}
     assert names <= {_canonical(name) for name in locked}
 

@@ -68,3 +68,4 @@ def test_rare_recorders_are_one_subgroup() -> None:
     found = standard_groups(pd.DataFrame({"device": names}))["device"]
     assert found.value_counts().to_dict() == {"A": 30, "B": 12, "other devices": 9}
     assert found.isna().sum() == 1
+    assert "device" not in standard_groups(pd.DataFrame({"device": ["A", "A", None]}))

@@ -211,6 +211,20 @@ def test_long_tables_are_plain_and_break_over_pages(tmp_path: Path) -> None:
     assert r"\begin{longtable}{ll}" in tex.read_text()
 
 
+def test_remarks_are_said_once_below_the_table(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"n": [5.0, np.nan], "r": [0.5, np.nan], "note": [None, "few_people"]})
+    shown, said = tables.footnoted(frame)
+    assert (shown["note"].tolist(), said) == (["", "1"], ["1: few_people."])
+    assert "note" not in tables.footnoted(frame.head(1))[0]
+    saved = tables.save_table(frame, tmp_path / "t", "T", ORIGIN)
+    assert pd.read_csv(saved[0])["note"][1] == "few_people"
+    assert saved[1].read_text().count("few_people") == 1 and ">5<" in saved[1].read_text()
+    assert "&  & 1" not in saved[2].read_text() and r"1: few\_people." in saved[2].read_text()
+    assert tables.on_page(frame, "T", ORIGIN).note.startswith("1: few_people. ")
+    long = tables.to_html(pd.concat([frame] * 40), "Long", ORIGIN)
+    assert long.count("few_people") == 1
+
+
 def test_plots_for_dvc(tmp_path: Path) -> None:
     views.write_plots(metrics(), tmp_path)
     assert pd.read_csv(tmp_path / "auc.csv")["estimate"].tolist() == [0.71, 0.74, 0.77, 0.8]

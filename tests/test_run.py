@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cardionets import screen
-from cardionets.config import StudyError
+from cardionets.config import OUT_VARIABLE, StudyError
 from cardionets.places import unplaced
 from cardionets.run import resolve, run, typed
 
@@ -85,6 +85,15 @@ def test_neither_pages_nor_logs_name_folders_or_times(notebook: NotebookWriter, 
     run("probe", "ukb")
     assert not (tiny_root / "logs/ukb/probe/probe.failed.ipynb").exists()
     assert screen.search_files([tiny_root / "logs", tiny_root / "reports"], private) == []
+
+
+def test_what_a_killed_run_would_leave_names_nothing(notebook: NotebookWriter, tiny_root: Path) -> None:
+    warns = "import os, shutil, warnings, pathlib\nwarnings.warn('odd')\nprint(pathlib.Path.cwd())\n\n# %%\n"
+    notebook("probe", f"{PARAMETERS}# %%\n{warns}shutil.copytree(os.environ['{OUT_VARIABLE}'], 'left')\n")
+    run("probe", "ukb")
+    assert [path.name for path in (tiny_root / "left").iterdir()] == ["source.ipynb"]
+    private = screen.Private(places=(str(tiny_root), str(Path.home()), tempfile.gettempdir(), sys.prefix))
+    assert screen.search_files([tiny_root / "left"], private) == []
 
 
 def test_a_folder_is_replaced_as_a_whole_and_never_inside_a_picture() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import time
@@ -165,8 +166,9 @@ def test_received_sites_pool_as_if_all_data_were_in_one_place(tmp_path: Path) ->
     bundles = []
     for number, name in enumerate(SITES):
         clone = toy_site.clone(tmp_path / f"clone-{name}")
-        for study in (clone, whole):
-            toy_site.add(study, name, people=220 + 30 * number, seed=number)
+        toy_site.add(clone, name, people=220 + 30 * number, seed=number)
+        for part in ("store", "results"):
+            shutil.copytree(clone.path(part, name), whole.path(part, name))
         path = share.share(clone, name, yes=True)
         assert path is not None
         bundles.append(path)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from cardionets import diseases, phenotypes
 from cardionets.__main__ import main
 from cardionets.cohorts import index
+from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, Study, StudyError
 from cardionets.ecg import LEADS
 from cardionets.simulate import faults, labels, write
@@ -251,6 +252,24 @@ def test_uk_biobank_has_phenotypes_codes_and_stacks(written: Path) -> None:
     assert scanner is not None and "manifest.csv" in names
     assert len(names) == 1 + CENTRES["ukb"].slices * scanner.frames
     assert "SIMULATED" in (written / f"ukb/ecg/{eid}_20205_2_0.xml").read_text(encoding="latin-1")
+
+
+@pytest.mark.parametrize(("name", "models"), [("ukb", 1), ("sahzu", 2), ("qph", 2)])
+def test_recordings_are_signed_by_the_recorder_that_made_them(
+    written: Path, plans: dict[str, Plan], name: str, models: int
+) -> None:
+    plan = make_plan(CENTRES[name], PEOPLE, SEED)
+    owner = plan.people["person"].to_numpy()[plan.records["person"]]
+    signed = [CENTRES[name].devices[number].model for number in plan.records["recorder"]]
+    for person, record, fault, model in zip(owner, plan.records["record"], plan.records["fault"], signed):
+        if fault == "none":
+            assert read_ecg(written / name / CENTRES[name].ecg_path(person, record)).device == model
+    assert len({device.model for device in CENTRES[name].devices}) == models
+    many = plans[name].records
+    assert many.loc[many["source"].to_numpy(), "recorder"].tolist() == many["recorder"].tolist()
+    assert many["recorder"].value_counts(normalize=True).to_numpy() == pytest.approx(
+        np.full(models, 1 / models), abs=0.05
+    )
 
 
 def test_mimic_tables_fit_together(written: Path) -> None:

@@ -86,7 +86,7 @@ def analyse(answers: pd.DataFrame, model: pd.DataFrame | None, level: float = 0.
         by_reader,
         differences,
         _accuracy(answers, cases, model, level).assign(source=source),
-        readers.agreement(answers).assign(source=source),
+        readers.agreement(answers, level).assign(source=source),
         times(answers).assign(source=source),
         {} if model is None else _alone(cases, model, level),
         len(truth),
@@ -95,15 +95,19 @@ def analyse(answers: pd.DataFrame, model: pd.DataFrame | None, level: float = 0.
 
 
 def _auc_tables(names: list[str], who: list[str], truth: Bools, ratings: Floats, level: float) -> list[pd.DataFrame]:
-    """Mean AUC per arm (bounds end at 0 and 1); AUC per reader and arm; differences, later arm minus earlier."""
+    """Mean AUC per arm (bounds end at 0 and 1); AUC per reader and arm; differences, later arm minus earlier.
+
+    A reader's own interval is DeLong's: it speaks for other cases, not for other readers.
+    """
     counts = {"readers": len(who), "cases": len(truth), "events": int(truth.sum())}
+    each = [
+        (m, r, attempt(partial(auc, truth, ratings[i, j], level)))
+        for i, m in enumerate(names)
+        for j, r in enumerate(who)
+    ]
     single = pd.DataFrame(
-        [
-            (m, r, attempt(partial(auc, truth, ratings[i, j])).value)
-            for i, m in enumerate(names)
-            for j, r in enumerate(who)
-        ],
-        columns=["modality", "reader", "auc"],
+        [(m, r, e.value, e.lower, e.upper, len(truth), e.note) for m, r, e in each],
+        columns=["modality", "reader", "auc", "lower", "upper", "cases", "note"],
     )
     columns = ["first", "second", "difference", "lower", "upper", "p"]
     try:

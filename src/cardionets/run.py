@@ -162,8 +162,8 @@ def _own_kernel() -> Iterator[None]:
 def scrub(notebook: Notebook, here: Mapping[str, str]) -> Notebook:
     """Remove what differs between two equal runs: times, random cell ids, folders of this machine."""
     notebook.metadata = nbformat.from_dict({"language_info": {"name": "python"}, "kernelspec": _kernelspec()})
-    for position, cell in enumerate(notebook.cells):
-        cell["id"] = f"cell-{position:03d}"
+    _number(notebook)
+    for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {})
         for output in cell.get("outputs", []):
             output.get("metadata", {}).clear()
@@ -176,6 +176,12 @@ def scrub(notebook: Notebook, here: Mapping[str, str]) -> Notebook:
                 if kind.startswith("text/"):
                     output["data"][kind] = unplaced(str(value), here)
     return notebook
+
+
+def _number(notebook: Notebook) -> None:
+    """Plain ids in the place of random ones."""
+    for position, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{position:03d}"
 
 
 def _kernelspec() -> dict[str, str]:
@@ -285,12 +291,16 @@ class _CellError(Exception):
 
 
 def _execute(notebook: Notebook, values: Mapping[str, Any], out: Path, root: Path) -> Notebook:
-    """Run all cells with ``values``; figures and tables that the notebook saves go to ``out``."""
+    """Run all cells with ``values``; figures and tables that the notebook saves go to ``out``.
+
+    Nothing is written after single cells: a killed run leaves no outputs that were not scrubbed.
+    """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     source, result = out / "source.ipynb", out / "result.ipynb"
     notebook.metadata["kernelspec"] = _kernelspec()
+    _number(notebook)
     nbformat.write(notebook, source)
     os.environ[OUT_VARIABLE] = str(out)
     try:
@@ -303,6 +313,7 @@ def _execute(notebook: Notebook, values: Mapping[str, Any], out: Path, root: Pat
                 cwd=root,
                 progress_bar=False,
                 log_output=False,
+                request_save_on_cell_execute=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
             )

@@ -139,12 +139,30 @@ def metrics_wide(
     return merged.loc[:, [c for c in merged if c != "events" or merged["events"].notna().any()]]
 
 
-def to_gt(frame: pd.DataFrame, title: str = "", provenance: Provenance | None = None) -> GT:
-    """A great-tables object with a title, the provenance as source note, and SIMULATED where it is."""
+def footnoted(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Remarks said once, below the table: the column ``note`` keeps their numbers, and goes where nobody has one."""
+    if "note" not in frame:
+        return frame, []
+    texts = [text for text in dict.fromkeys(frame["note"].dropna().astype(str)) if text]
+    numbers = {text: str(i) for i, text in enumerate(texts, 1)}
+    shown = frame.assign(note=frame["note"].map(numbers).fillna("")) if texts else frame.drop(columns="note")
+    return shown, [f"{i}: {text.rstrip('.')}." for text, i in numbers.items()]
+
+
+def to_gt(frame: pd.DataFrame, title: str = "", provenance: Provenance | None = None, notes: Sequence[str] = ()) -> GT:
+    """A great-tables object with a title, remarks and the provenance as source notes, and SIMULATED where it is."""
     shown = frame.rename(columns=lambda c: str(c).replace("_", " "))
     name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_") or "table"
     table = GT(shown, id=name).tab_header(title=title).sub_missing(missing_text="–").opt_row_striping()
-    table = table.tab_options(table_font_size="12px", data_row_padding="3px", table_margin_left="0px")
+    table = table.tab_options(
+        table_font_size="12px",
+        table_margin_left="0px",
+        data_row_padding="3px",
+        data_row_padding_horizontal="3px",
+        column_labels_padding_horizontal="3px",
+    )
+    for text in notes:
+        table = table.tab_source_note(text)
     if provenance is not None:
         table = table.tab_source_note(provenance.line())
         if provenance.simulated:
@@ -157,25 +175,33 @@ def to_html(frame: pd.DataFrame, title: str = "", provenance: Provenance | None 
 
     Beyond `LONG` rows it is plain: nobody reads such a table for its looks, and setting it would take seconds.
     """
-    frame = frame.apply(_brief)
+    frame, notes = footnoted(frame.apply(_brief))
     if len(frame) <= LONG:
-        return str(to_gt(frame, title, provenance).as_raw_html())
-    note = "" if provenance is None else provenance.line() + " · SIMULATED data" * provenance.simulated
+        return str(to_gt(frame, title, provenance, notes).as_raw_html())
+    origin = "" if provenance is None else provenance.line() + " · SIMULATED data" * provenance.simulated
     shown = frame.rename(columns=lambda c: str(c).replace("_", " "))
     rows = shown.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.4g}", justify="left")
-    style = "<style>.long td, .long th { padding: 2px 8px; text-align: left; font-size: 12px; }</style>"
-    return f'<div class="long">{style}<p><b>{html.escape(title)}</b></p>{rows}<p>{html.escape(note)}</p></div>'
+    cell = "padding: 2px 6px; text-align: left; font: 12px sans-serif;"
+    style = f"<style>.long table {{ border-collapse: collapse; }} .long td, .long th {{ {cell} }}</style>"
+    below = "".join(f"<p>{html.escape(text)}</p>" for text in (*notes, origin))
+    return f'<div class="long">{style}<p><b>{html.escape(title)}</b></p>{rows}{below}</div>'
 
 
 def _brief(column: pd.Series) -> pd.Series:
-    """Four significant digits of floating-point numbers; everything else as it is."""
-    return column.map(lambda v: float(f"{v:.4g}")) if column.dtype.kind == "f" else column
+    """Four significant digits of floating-point numbers, whole ones without a point; everything else as it is."""
+    if column.dtype.kind != "f":
+        return column
+    known = column.dropna()
+    if len(known) and np.isfinite(known).all() and (known % 1 == 0).all():
+        return column.astype("Int64")
+    return column.map(lambda v: float(f"{v:.4g}"))
 
 
 def on_page(frame: pd.DataFrame, title: str, provenance: Provenance) -> page.Table:
     """The table for the report, as HTML and in print."""
-    note = provenance.line() + (" · SIMULATED data" if provenance.simulated else "")
-    return page.Table(frame, title, note, to_html(frame, title, provenance))
+    origin = provenance.line() + (" · SIMULATED data" if provenance.simulated else "")
+    printed, notes = footnoted(frame)
+    return page.Table(printed, title, " ".join([*notes, origin]), to_html(frame, title, provenance))
 
 
 def save_table(frame: pd.DataFrame, stem: Path, title: str, provenance: Provenance) -> list[Path]:
@@ -195,7 +221,8 @@ def save_table(frame: pd.DataFrame, stem: Path, title: str, provenance: Provenan
 
 
 def _latex(frame: pd.DataFrame, title: str, provenance: Provenance) -> str:
-    note = provenance.line() + (" SIMULATED data." if provenance.simulated else "")
+    frame, notes = footnoted(frame)
+    note = " ".join([*notes, provenance.line() + (" SIMULATED data." if provenance.simulated else "")])
     body = frame.rename(columns=lambda c: str(c).replace("_", " ")).astype(object).where(frame.notna().to_numpy(), "--")
     escaped = body.map(lambda v: f"{v:.4g}" if isinstance(v, float) else _tex(str(v)))
     escaped.columns = [_tex(str(c)) for c in escaped.columns]

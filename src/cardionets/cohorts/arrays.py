@@ -43,7 +43,7 @@ def _row(array: Any, row: int | None, path: Path) -> NDArray[Any]:
     if len(array.shape) == 2 and row is None:
         return np.asarray(array[:])
     if len(array.shape) != 3 or row is None or row >= array.shape[0]:
-        text = f"shape {tuple(array.shape)} holds several recordings; name one as {path.name}#ROW in the manifest."
+        text = f"shape {tuple(array.shape)} holds several recordings; name one as {path.name}#ROW."
         raise RecordError("unreadable", f"{path.name}: {text}")
     return np.asarray(array[row])
 

@@ -24,6 +24,7 @@ READERS: dict[str, Callable[[Path], Raw]] = {
     "mat": arrays.read_mat,
     "csv": arrays.read_csv,
 }
+ABSENT = "no such file; check the path, and the other files of a recording that has several."
 _MAGIC = {b"\x93NUMPY": "npy", b"\x89HDF\r\n\x1a\n": "hdf5", b"MATLAB 5": "mat", b"0       ": "edf"}
 _XML_STARTS = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<", b"\xfe\xff\0<")
 
@@ -37,7 +38,7 @@ def detect(path: Path) -> str:
         return "wfdb"
     file, _ = arrays.split_row(path)
     if not file.is_file():
-        raise RecordError("missing", f"{path.name}: the file does not exist; correct its path in the manifest.")
+        raise RecordError("missing", f"{path.name}: {ABSENT}")
     with file.open("rb") as handle:
         head = handle.read(132)
     for mark, name in _MAGIC.items():
@@ -80,9 +81,7 @@ def read_ecg(path: Path, declared: CohortEcg | None = None, format: str | None =
     except StudyError:
         raise
     except FileNotFoundError:
-        raise RecordError(
-            "missing", f"{path.name}: the file does not exist; correct its path in the manifest."
-        ) from None
+        raise RecordError("missing", f"{path.name}: {ABSENT}") from None
     except Exception as error:
         text = f"not a readable {name} recording ({type(error).__name__}: {str(error)[:120]}); copy the file anew."
         raise RecordError("unreadable", f"{path.name}: {text}") from error

@@ -108,13 +108,28 @@ def kappa(first: NDArray[Any], second: NDArray[Any], level: float = 0.95) -> Est
     return wald(value, float(max(variance, 0.0)) ** 0.5, level)
 
 
-def fleiss_kappa(ratings: NDArray[Any]) -> float:
-    """Fleiss' kappa of many raters (people n, raters k). Fleiss, Psychol Bull 1971;76:378."""
+def fleiss_kappa(ratings: NDArray[Any], level: float = 0.95) -> Estimate:
+    """Fleiss' kappa of many raters (people n, raters k). Fleiss, Psychol Bull 1971;76:378.
+
+    The interval is normal with the jackknife's standard error over people (Efron & Stein, Ann Stat 1981;9:586): other
+    people would be rated by the same raters.
+    """
     classes, codes = np.unique(ratings, return_inverse=True)
     n, k = ratings.shape
     counts = np.stack([(codes.reshape(n, k) == c).sum(axis=1) for c in range(len(classes))], axis=1)  # (n, classes)
     if len(classes) < 2 or k < 2:
         raise NotEstimableError("the raters used one category only")
-    observed = ((counts**2).sum(axis=1) - k).mean() / (k * (k - 1))
-    chance = ((counts.sum(axis=0) / (n * k)) ** 2).sum()
-    return float((observed - chance) / (1 - chance))
+    pairs, used = ((counts**2).sum(axis=1) - k) / (k * (k - 1)), counts.sum(axis=0)
+    value = float(_beyond_chance(pairs.mean(), used / (n * k)))
+    others = np.maximum(n - 1, 1)
+    left = _beyond_chance((pairs.sum() - pairs) / others, (used - counts) / (others * k))  # (n,)
+    if n < 3 or not np.isfinite(left).all():
+        return Estimate(value, note="interval not estimable: because one person decides which categories were used")
+    return wald(value, float(np.sqrt((n - 1) * left.var())), level)
+
+
+def _beyond_chance(observed: Floats | float, shares: Floats) -> Floats:
+    """Kappa from the observed agreement (...) and the shares of the categories (..., classes)."""
+    chance = (shares**2).sum(axis=-1)
+    with np.errstate(all="ignore"):
+        return np.asarray((observed - chance) / (1 - chance))

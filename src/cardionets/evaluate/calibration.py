@@ -13,13 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import chdtri, expit, logit
 
-from cardionets.evaluate.bootstrap import person_codes, person_sums
+from cardionets.evaluate.bootstrap import clustered_mean, person_codes, person_sums, resample_sums
 from cardionets.evaluate.discrimination import Bools, require_classes
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, wald, wald_log, z_value
 
 EDGE = 1e-6  # risks of exactly 0 or 1 have no log-odds; they are held this far from the edge
+DRAWN, READ = 400, 100  # curves, and risks at which each is read, behind the interval of the ICI
 
 
 def log_odds(risk: Floats) -> Floats:
@@ -113,20 +114,50 @@ def brier(labels: Bools, risk: Floats) -> float:
     return float(np.mean((risk - labels) ** 2))
 
 
-def brier_parts(labels: Bools, risk: Floats, bins: int = 10) -> dict[str, float]:
-    """Murphy's decomposition over risk bins: reliability - resolution + uncertainty, and what lies within bins."""
+def brier_parts(
+    labels: Bools,
+    risk: Floats,
+    bins: int = 10,
+    persons: NDArray[Any] | None = None,
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Murphy's decomposition over risk bins: reliability - resolution + uncertainty + within_bins is the Brier score.
+
+    Chance alone makes reliability and resolution positive; that bias is estimated by a bootstrap of persons and taken
+    off (Ferro & Fricker, Q J R Meteorol Soc 2012;138:1954), so that without any the estimate lies about 0, on either
+    side. Intervals are normal with the bootstrap's standard errors; the bins stay those of the people at hand.
+    """
     require_classes(labels)
     bin_of = _quantile_bins(risk, bins)
-    base = labels.mean()
-    groups = pd.DataFrame({"y": labels.astype(float), "p": risk}).groupby(bin_of)
-    mean, share = groups.mean(), groups.size() / len(labels)
+    names = np.unique(bin_of)
+    inside = (bin_of[:, None] == names).astype(float)  # (n, bin)
+    cells = np.stack([inside, inside * labels[:, None], inside * risk[:, None]], axis=-1)  # people, events, risk
+    codes, people = person_codes(np.arange(len(labels)) if persons is None else persons)
+    score = np.repeat((risk - labels)[:, None, None] ** 2, 3, axis=2)  # (n, 1, 3)
+    sums = person_sums(np.concatenate([cells, score], axis=1), codes, people)  # (person, bin + 1, 3)
+    drawn = _murphy(resample_sums(sums, replicates, seed))
+    found = {}
+    for name, value in _murphy(sums.sum(axis=0)).items():
+        kept = drawn[name][np.isfinite(drawn[name])]
+        found[name] = wald(float(2 * value - kept.mean()), float(kept.std(ddof=1)), level)
+    return found
+
+
+def _murphy(sums: Floats) -> dict[str, Floats]:
+    """Parts of the Brier score from sums (..., bin + 1, 3), of which the last row is the score itself."""
+    count, events, risk = np.moveaxis(sums[..., :-1, :], -1, 0)  # (..., bin)
+    n = count.sum(axis=-1)
+    filled = np.maximum(count, 1)
+    share, base = count / n[..., None], events.sum(axis=-1) / n
     parts = {
-        "reliability": float((share * (mean["p"] - mean["y"]) ** 2).sum()),
-        "resolution": float((share * (mean["y"] - base) ** 2).sum()),
-        "uncertainty": float(base * (1 - base)),
+        "reliability": (share * ((risk - events) / filled) ** 2).sum(axis=-1),
+        "resolution": (share * (events / filled - base[..., None]) ** 2).sum(axis=-1),
+        "uncertainty": base * (1 - base),
     }
-    parts["within_bins"] = brier(labels, risk) - (parts["reliability"] - parts["resolution"] + parts["uncertainty"])
-    return parts
+    whole = sums[..., -1, 0] / n
+    return parts | {"within_bins": whole - parts["reliability"] + parts["resolution"] - parts["uncertainty"]}
 
 
 def _quantile_bins(risk: Floats, bins: int) -> NDArray[np.int64]:
@@ -172,6 +203,12 @@ def flexible_curve(labels: Bools, risk: Floats) -> Callable[[Floats], Floats]:
     non-events; then three knots (10, 50, 90 %), and with fewer than 30 events a straight line of the log-odds. Returns
     a function of risk.
     """
+    knots, beta, _ = _fitted_curve(labels, risk)
+    return lambda wanted: np.asarray(expit(_spline(log_odds(wanted), knots) @ beta))
+
+
+def _fitted_curve(labels: Bools, risk: Floats, persons: NDArray[Any] | None = None) -> tuple[Floats, Floats, Floats]:
+    """Knots (k,), coefficients (k,) and their covariance (k, k) of the flexible curve."""
     require_classes(labels)
     lp = log_odds(risk)
     if np.ptp(lp) < 1e-9:
@@ -181,13 +218,28 @@ def flexible_curve(labels: Bools, risk: Floats) -> Callable[[Floats], Floats]:
     knots = np.unique(np.quantile(lp, wanted))
     if len(knots) < 3 and fewer >= 30:
         knots = np.linspace(lp.min(), lp.max(), 3)
-    beta, _ = logistic(labels, _spline(lp, knots), np.zeros(len(lp)))
-    return lambda wanted: np.asarray(expit(_spline(log_odds(wanted), knots) @ beta))
+    return knots, *logistic(labels, _spline(lp, knots), np.zeros(len(lp)), persons)
 
 
-def ici(labels: Bools, risk: Floats) -> float:
-    """Integrated calibration index: mean absolute distance of predicted risk from the flexible curve; 0 is ideal."""
-    return float(np.mean(np.abs(risk - flexible_curve(labels, risk)(risk))))
+def ici(labels: Bools, risk: Floats, level: float = 0.95, persons: NDArray[Any] | None = None) -> Estimate:
+    """Integrated calibration index: mean absolute distance of predicted risk from the flexible curve; 0 is ideal.
+
+    Percentiles over curves drawn from the normal distribution of the coefficients (Mandel, Am Stat 2013;67:76). A
+    distance is never negative, so such draws exclude 0 even where it is true: the lower bound is 0 where a Wald test
+    at ``level`` does not tell the curve from perfect calibration.
+    """
+    knots, beta, covariance = _fitted_curve(labels, risk, persons)
+    gap = np.abs(risk - expit(_spline(log_odds(risk), knots) @ beta))
+    rng = np.random.default_rng(0)
+    some = np.quantile(risk, (np.arange(READ) + 0.5) / READ)
+    curves = expit(_spline(log_odds(some), knots) @ rng.multivariate_normal(beta, covariance, DRAWN).T)  # (risk, draw)
+    who = clustered_mean(gap, np.arange(len(gap)) if persons is None else persons, level)
+    spread = (who.upper - who.value) / z_value(level) * rng.normal(size=DRAWN)
+    lower, upper = np.quantile(np.abs(some[:, None] - curves).mean(axis=0) + spread, [(1 - level) / 2, (1 + level) / 2])
+    away = beta - np.eye(len(beta))[1]  # perfect: the log-odds themselves
+    apart = away @ np.linalg.pinv(covariance, hermitian=True) @ away > chdtri(len(beta), 1 - level)
+    known = min(max(float(lower), 0.0), who.value) if apart else 0.0
+    return Estimate(who.value, known, max(float(upper), who.value))
 
 
 Recalibration = Literal["intercept", "intercept_slope", "isotonic"]

@@ -65,13 +65,11 @@ def curve_statistics(
     point = _curves(sample, np.ones((1, len(codes)), np.float32), operating)[..., 0]
     blocks = weight_blocks(people, replicates, seed, diseased)
     boot = np.concatenate([_curves(sample, w.astype(np.float32)[:, codes], operating) for w in blocks], axis=-1)
-    return [{name: _interval(name, float(v), b, level) for name, v, b in zip(CURVES, *arm)} for arm in zip(point, boot)]
+    return [{name: _interval(float(v), b, level) for name, v, b in zip(CURVES, *arm)} for arm in zip(point, boot)]
 
 
-def _interval(name: str, value: float, replicates: Floats, level: float) -> Estimate:
-    """Percentiles for areas; for a point of the ROC, whose replicates are steps, normal on the logit scale."""
-    if name.startswith("auprc"):
-        return percentile(value, replicates, level)
+def _interval(value: float, replicates: Floats, level: float) -> Estimate:
+    """Normal on the logit scale: percentiles of an AUPRC cover 90 %, and those of a point of the ROC are steps."""
     return attempt(lambda: bootstrap_interval(value, np.clip(replicates, 1e-3, 1 - 1e-3), level, LOGIT))
 
 
@@ -113,7 +111,7 @@ def calibration_metrics(s: Sample, risk: Floats, level: float) -> dict[str, Esti
         "calibration_intercept": lambda: calibration.intercept(s.labels, risk, level, s.persons),
         "calibration_slope": lambda: calibration.slope(s.labels, risk, level, s.persons),
         "oe": lambda: calibration.observed_expected(s.labels, risk, level, s.persons),
-        "ici": lambda: calibration.ici(s.labels, risk),
+        "ici": lambda: calibration.ici(s.labels, risk, level, s.persons),
     }
     if ((risk < 0) | (risk > 1)).any():
         reason = "not estimable: because the predictions are not probabilities"

@@ -158,14 +158,15 @@ def accuracy(answers: pd.DataFrame, model: pd.Series, level: float = 0.95) -> pd
     )
 
 
-def agreement(answers: pd.DataFrame) -> pd.DataFrame:
-    """Fleiss' kappa of the readers' decisions per modality."""
+def agreement(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Fleiss' kappa of the readers' decisions per modality, with its interval over cases."""
     table, rows = check_answers(answers), []
     for modality, part in table.groupby("modality"):
         decisions = part.pivot(index="case", columns="reader", values="positive").to_numpy(bool)
-        kappa = attempt(partial(fleiss_kappa, decisions))
-        rows.append((modality, decisions.shape[1], decisions.shape[0], kappa.value, kappa.note))
-    return pd.DataFrame(rows, columns=["modality", "readers", "cases", "kappa", "note"])
+        kappa = attempt(partial(fleiss_kappa, decisions, level))
+        counts = (decisions.shape[1], decisions.shape[0])
+        rows.append((modality, *counts, kappa.value, kappa.lower, kappa.upper, kappa.note))
+    return pd.DataFrame(rows, columns=["modality", "readers", "cases", "kappa", "lower", "upper", "note"])
 
 
 def simulate_ratings(

@@ -94,10 +94,16 @@ def _metrics(sample: Sample, method: str, protocol: Protocol, parts: bool = Fals
     try:
         risk = updated(sample, method, protocol.seed)
         found = calibration_metrics(replace(sample, risks=risk[None]), risk, protocol.statistics.level)
-        brier = calibration.brier_parts(sample.labels, risk) if parts else {}
+        brier = _brier(sample, risk, protocol) if parts else {}
     except NotEstimableError as error:
         return dict.fromkeys(KINDS, not_estimable(str(error)))
-    return found | {f"brier_{name}": Estimate(brier[name]) for name in PARTS if parts}
+    return found | brier
+
+
+def _brier(sample: Sample, risk: Floats, protocol: Protocol) -> dict[str, Estimate]:
+    s = protocol.statistics
+    found = calibration.brier_parts(sample.labels, risk, 10, sample.persons, s.bootstrap, s.level, protocol.seed)
+    return {f"brier_{name}": found[name] for name in PARTS}
 
 
 def _add(rows: Rows, sample: Sample, key: tuple[str, str, float], found: dict[str, Estimate]) -> None:

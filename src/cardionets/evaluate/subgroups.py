@@ -29,7 +29,10 @@ FEWEST_EVENTS = 5  # of each class, below which the AUC of a subgroup, and a gap
 
 
 def standard_groups(records: pd.DataFrame) -> pd.DataFrame:
-    """Subgroup of each record (rows as given): sex, age band, body size (BMI), rhythm, device; NA where unknown."""
+    """Subgroup of each record (rows as given): sex, age band, body size (BMI), rhythm, device; NA where unknown.
+
+    Devices are left out where all recordings come from one.
+    """
     groups = pd.DataFrame(index=records.index)
     if "sex" in records:
         groups["sex"] = records["sex"].map({"F": "women", "M": "men"})
@@ -42,7 +45,7 @@ def standard_groups(records: pd.DataFrame) -> pd.DataFrame:
         groups["rhythm"] = rhythm.map(
             {True: "atrial fibrillation", False: "no atrial fibrillation"}, na_action="ignore"
         )
-    if "device" in records and records["device"].notna().any():
+    if "device" in records and records["device"].nunique() > 1:
         groups["device"] = _frequent(records["device"])
     return groups
 

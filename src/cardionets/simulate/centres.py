@@ -44,6 +44,7 @@ class Centre:
 
     ``index`` keys the random streams and never changes. ``repeats``: mean number of further ECGs per person.
     ``cmr_days``: largest distance of CMR from the first ECG. ``id_range``: the centre's own identity numbers.
+    ``devices``: its electrocardiographs, each for an equal share of the recordings; they sample alike.
     ``median_beats``: its ECG files carry one beside the strips. ``slices``: short-axis slices, the middle one
     mid-ventricular. ``turn``: how its scanner stores the canonical image.
     ``years``: first ECGs lie from 1 January of the first to 1 January of the second.
@@ -53,7 +54,7 @@ class Centre:
     label: str
     index: int
     mix: CaseMix
-    device: Device
+    devices: tuple[Device, ...]
     ecg_format: EcgFormat
     years: tuple[int, int]
     id_range: tuple[int, int]
@@ -162,13 +163,20 @@ _PATIENTS: Final = CaseMix(
 )
 """An American tertiary hospital: older, heavier, sicker."""
 
+
+def _two(device: Device, name: str) -> tuple[Device, Device]:
+    """A centre's electrocardiograph and an older one of its: a narrower band and twice the noise."""
+    older = replace(device, lowpass_hz=40.0, noise_uv=2 * device.noise_uv, model=f"Simulated cart {name}1")
+    return replace(device, model=f"Simulated cart {name}2"), older
+
+
 _ALL: Final = (
     Centre(
         name="ukb",
         label="UK Biobank",
         index=1,
         mix=_VOLUNTEERS,
-        device=Device(rate_hz=500, lsb_uv=5.0, highpass_hz=0.05, lowpass_hz=150.0),
+        devices=(Device(rate_hz=500, lsb_uv=5.0, highpass_hz=0.05, lowpass_hz=150.0, model="Simulated cart U"),),
         ecg_format="cardiosoft",
         years=(2014, 2023),
         id_range=(1_000_010, 6_000_000),
@@ -185,7 +193,7 @@ _ALL: Final = (
         label="MIMIC-IV-ECG",
         index=2,
         mix=_PATIENTS,
-        device=Device(rate_hz=500, lsb_uv=5.0, highpass_hz=0.05, lowpass_hz=100.0, noise_uv=3.5, mains_hz=60.0),
+        devices=(Device(rate_hz=500, lsb_uv=5.0, highpass_hz=0.05, lowpass_hz=100.0, noise_uv=3.5, mains_hz=60.0),),
         ecg_format="mimic",
         years=(2110, 2190),
         id_range=(10_000_000, 10_010_000),
@@ -198,7 +206,7 @@ _ALL: Final = (
         label="FAHZU",
         index=3,
         mix=_HOSPITAL,
-        device=Device(rate_hz=1000, lsb_uv=1.0, highpass_hz=0.05, lowpass_hz=250.0, noise_uv=1.5),
+        devices=(Device(rate_hz=1000, lsb_uv=1.0, highpass_hz=0.05, lowpass_hz=250.0, noise_uv=1.5),),
         ecg_format="wfdb",
         years=(2015, 2023),
         id_range=(100_000, 999_999),
@@ -217,7 +225,7 @@ _ALL: Final = (
         label="SAHZU",
         index=4,
         mix=replace(_HOSPITAL, dcm=0.16, hcm=0.13, rcm=0.03, age_mean=57.0, women=0.42, heart_failure=0.26),
-        device=Device(rate_hz=500, lsb_uv=4.88, highpass_hz=0.16, lowpass_hz=100.0, noise_uv=2.5),
+        devices=_two(Device(rate_hz=500, lsb_uv=4.88, highpass_hz=0.16, lowpass_hz=100.0, noise_uv=2.5), "S"),
         ecg_format="muse",
         years=(2016, 2023),
         id_range=(10_000_000, 99_999_999),
@@ -235,7 +243,7 @@ _ALL: Final = (
         label="QPH",
         index=5,
         mix=replace(_HOSPITAL, dcm=0.13, hcm=0.10, rcm=0.02, age_mean=60.0, women=0.45, load_shift=0.5),
-        device=Device(rate_hz=400, lsb_uv=2.5, highpass_hz=0.3, lowpass_hz=75.0, noise_uv=4.0),
+        devices=_two(Device(rate_hz=400, lsb_uv=2.5, highpass_hz=0.3, lowpass_hz=75.0, noise_uv=4.0), "Q"),
         ecg_format="dicom",
         years=(2017, 2023),
         id_range=(1_000, 9_999),

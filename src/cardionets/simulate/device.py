@@ -16,7 +16,10 @@ from cardionets.ecg import LEADS
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An electrocardiograph: sampling (Hz), uV per count, band (Hz), own noise (uV rms), mains it hangs on (Hz)."""
+    """An electrocardiograph: sampling (Hz), uV per count, band (Hz), own noise (uV rms), mains it hangs on (Hz).
+
+    ``model``: the name under which it signs its recordings.
+    """
 
     rate_hz: int = 500
     lsb_uv: float = 5.0
@@ -24,6 +27,7 @@ class Device:
     lowpass_hz: float = 150.0
     noise_uv: float = 2.0
     mains_hz: float = 50.0
+    model: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.highpass_hz < self.lowpass_hz < self.rate_hz / 2:

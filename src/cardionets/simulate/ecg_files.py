@@ -2,8 +2,9 @@
 
 Every writer takes the numbers a device stores: ``counts`` int (lead, T) in steps of ``lsb_uv`` microvolts, the lead
 names in stored order, and ``meta`` with any of ``person`` (str), ``date`` (datetime), ``age`` (y), ``sex`` ("F"/"M"),
-``height_cm``, ``weight_kg``, ``beat`` (int (lead, B): a median beat in the same steps), ``measurements`` (by name)
-and ``comments``. The bytes depend on the arguments only, and the instance UID of DICOM on the file name.
+``height_cm``, ``weight_kg``, ``beat`` (int (lead, B): a median beat in the same steps), ``measurements`` (by name),
+``device`` (the recorder's model; WFDB has no field for it) and ``comments``. The bytes depend on the arguments only,
+and the instance UID of DICOM on the file name.
 """
 
 from __future__ import annotations
@@ -101,12 +102,20 @@ def write_cardiosoft(
         f'<?xml version="1.0" encoding="ISO-8859-1"?>\n{_notice(meta)}<CardiologyXML>\n'
         "\t<ObservationType>RestECG</ObservationType>\n"
         f"\t<ObservationDateTime>\n{when}\t</ObservationDateTime>\n\t<PatientInfo>\n{_tags(person, chr(9) * 2)}"
-        f"\t</PatientInfo>\n\t<RestingECGMeasurements>\n{_tags(meta.get('measurements', {}), chr(9) * 2)}{median}"
+        f"\t</PatientInfo>\n{_recorder(meta)}"
+        f"\t<RestingECGMeasurements>\n{_tags(meta.get('measurements', {}), chr(9) * 2)}{median}"
         f"\t</RestingECGMeasurements>\n\t<StripData>\n\t\t<NumberOfLeads>{len(leads)}</NumberOfLeads>\n{scale}"
         f"\t\t<ChannelSampleCountTotal>{counts.shape[1]}</ChannelSampleCountTotal>\n{step}"
         f"{_waveforms(counts, leads, chr(9) * 2)}\t</StripData>\n</CardiologyXML>\n"
     )
     _save(path, text.encode("latin-1", "xmlcharrefreplace"))
+
+
+def _recorder(meta: Meta) -> str:
+    if not meta.get("device"):
+        return ""
+    described = _tags({"Desc": meta["device"]}, "\t\t\t")
+    return f"\t<ClinicalInfo>\n\t\t<DeviceInfo>\n{described}\t\t</DeviceInfo>\n\t</ClinicalInfo>\n"
 
 
 def _muse_lead(lead: str, row: NDArray[np.int16], lsb_uv: float) -> str:
@@ -140,7 +149,7 @@ def write_muse(
         "PatientID": meta.get("person"), "PatientAge": age, "AgeUnits": None if age is None else "YEARS",
         "Gender": _SEX.get(str(meta.get("sex"))),
     }  # fmt: skip
-    test = {"DataType": "RESTING"}
+    test = {"DataType": "RESTING", "AcquisitionDevice": meta.get("device") or None}
     if date is not None:
         test |= {"AcquisitionTime": date.strftime("%H:%M:%S"), "AcquisitionDate": date.strftime("%m-%d-%Y")}
     beat = meta.get("beat")
@@ -221,6 +230,8 @@ def write_dicom_ecg(
     )
     ds.Modality, ds.PatientID, ds.PatientSex = "ECG", str(meta.get("person", "")), str(meta.get("sex") or "")
     ds.PatientAge = "" if meta.get("age") is None else f"{int(meta['age']):03d}Y"
+    if meta.get("device"):
+        ds.ManufacturerModelName = str(meta["device"])
     if meta.get("comments"):
         ds.PatientComments = "; ".join(map(str, meta["comments"]))
     date: dt.datetime | None = meta.get("date")

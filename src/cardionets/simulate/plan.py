@@ -30,6 +30,7 @@ _STREAMS: Final = {
     "device": 6,
     "cine": 7,
     "faults": 8,
+    "recorder": 9,
 }
 
 
@@ -45,7 +46,7 @@ class Plan:
     ``hearts``: latent hearts, one row per person. ``people``: id, date of the first ECG, group flags, per person.
     ``measured``: the 82 phenotypes with error, NaN where missing. ``diagnoses``: see :func:`labels.diagnose`.
     ``records``: one row per ECG: record, person (row of ``hearts``), date, rate_bpm, fault, source (row whose signal it
-    carries: its own but for duplicates).
+    carries: its own but for duplicates), recorder (number of the centre's device).
     """
 
     centre: Centre
@@ -72,6 +73,8 @@ def make_plan(centre: Centre, people: int, seed: int) -> Plan:
     table = _people(centre, people, stream(seed, centre.index, "people"))
     diagnoses = labels.diagnose(hearts, centre.coding, stream(seed, centre.index, "diagnoses"))
     records = _records(centre, hearts, table, stream(seed, centre.index, "records"))
+    recorder = stream(seed, centre.index, "recorder").integers(len(centre.devices), size=len(records))
+    records["recorder"] = recorder[records["source"].to_numpy()]
     return Plan(centre, seed, hearts, table, measured, diagnoses, records)
 
 

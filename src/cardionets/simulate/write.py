@@ -92,19 +92,20 @@ def write_part(part: Part) -> int:
 def _write_ecgs(part: Part) -> None:
     centre, records = part.centre, part.records
     sources = records["source"].tolist()
-    signals = synthesise(part.signals, centre.device.rate_hz, SECONDS, _streams(part, "ecg", sources))
-    counts = digitise(signals, centre.device, _streams(part, "device", sources))  # (record, 12, T)
+    devices = [centre.devices[number] for number in records["recorder"]]
+    signals = synthesise(part.signals, centre.devices[0].rate_hz, SECONDS, _streams(part, "ecg", sources))
+    counts = map(digitise, signals, devices, _streams(part, "device", sources))  # (12, T) each
     write, leads = WRITERS[centre.ecg_format]
     order = [LEADS.index(lead) for lead in leads]
     names = [name.lower() for name in leads] if centre.ecg_format == "wfdb" else leads
     people = _rows(part.people.loc[records["person"]])
-    for row, number, record, person in zip(counts, records.index.tolist(), _rows(records), people):
+    for row, device, number, record, person in zip(counts, devices, records.index.tolist(), _rows(records), people):
         spoiled = faults.spoil(row, record["fault"], stream(part.seed, centre.index, "faults", number))
         path = part.folder / centre.ecg_path(person["person"], record["record"])
-        meta = _meta(record, person)
+        meta = _meta(record, person) | {"device": device.model}
         if centre.median_beats:
-            meta["beat"] = _beat(spoiled[order], centre.device.rate_hz)
-        write(path, spoiled[order], centre.device.rate_hz, centre.device.lsb_uv, names, meta)
+            meta["beat"] = _beat(spoiled[order], device.rate_hz)
+        write(path, spoiled[order], device.rate_hz, device.lsb_uv, names, meta)
         if record["fault"] == "truncated":
             faults.truncate(path.with_suffix(".dat") if path.suffix == ".hea" else path)
 
