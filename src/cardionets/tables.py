@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from great_tables import GT, md
 
 from cardionets import diseases, page, phenotypes
 from cardionets.config import StudyError
@@ -25,7 +25,7 @@ CONTINUOUS: Final[dict[str, str]] = {
     "qrs_ms": "QRS duration (ms)",
     "interval_days": "CMR after ECG (days)",
 }
-LONG: Final = 60  # rows
+LONG: Final = 60  # rows; beyond, a printed table runs over pages
 Groups = Mapping[str, pd.DataFrame]
 
 
@@ -149,42 +149,27 @@ def footnoted(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return shown, [f"{i}: {text.rstrip('.')}." for text, i in numbers.items()]
 
 
-def to_gt(frame: pd.DataFrame, title: str = "", provenance: Provenance | None = None, notes: Sequence[str] = ()) -> GT:
-    """A great-tables object with a title, remarks and the provenance as source notes, and SIMULATED where it is."""
-    shown = frame.rename(columns=lambda c: str(c).replace("_", " "))
-    name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_") or "table"
-    table = GT(shown, id=name).tab_header(title=title).sub_missing(missing_text="–").opt_row_striping()
-    table = table.tab_options(
-        table_font_size="12px",
-        table_margin_left="0px",
-        data_row_padding="3px",
-        data_row_padding_horizontal="3px",
-        column_labels_padding_horizontal="3px",
-    )
-    for text in notes:
-        table = table.tab_source_note(text)
-    if provenance is not None:
-        table = table.tab_source_note(provenance.line())
-        if provenance.simulated:
-            table = table.tab_source_note(md("**SIMULATED data**"))
-    return table
-
-
 def to_html(frame: pd.DataFrame, title: str = "", provenance: Provenance | None = None) -> str:
     """The table as an HTML fragment with its own style, four digits of each number; the same bytes for the same table.
 
-    Beyond `LONG` rows it is plain: nobody reads such a table for its looks, and setting it would take seconds.
+    Title above; remarks, the provenance, and SIMULATED where it is, below.
     """
     frame, notes = footnoted(frame.apply(_brief))
-    if len(frame) <= LONG:
-        return str(to_gt(frame, title, provenance, notes).as_raw_html())
-    origin = "" if provenance is None else provenance.line() + " · SIMULATED data" * provenance.simulated
     shown = frame.rename(columns=lambda c: str(c).replace("_", " "))
-    rows = shown.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.4g}", justify="left")
-    cell = "padding: 2px 6px; text-align: left; font: 12px sans-serif;"
-    style = f"<style>.long table {{ border-collapse: collapse; }} .long td, .long th {{ {cell} }}</style>"
-    below = "".join(f"<p>{html.escape(text)}</p>" for text in (*notes, origin))
-    return f'<div class="long">{style}<p><b>{html.escape(title)}</b></p>{rows}{below}</div>'
+    filled = shown.astype(object).where(shown.notna(), "–")
+    rows = filled.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", classes="study")
+    below = [_line(text) for text in (*notes, *([provenance.line()] if provenance else []))]
+    below += [_line("SIMULATED data", "simulated")] if provenance and provenance.simulated else []
+    return f'<div class="study-table"><style>{_style()}</style>{_line(title, "title")}{rows}{"".join(below)}</div>'
+
+
+def _line(text: str, kind: str = "note") -> str:
+    return f'<p class="{kind}">{html.escape(text)}</p>'
+
+
+@cache
+def _style() -> str:
+    return (files("cardionets") / "assets" / "table.css").read_text(encoding="utf-8")
 
 
 def _brief(column: pd.Series) -> pd.Series:

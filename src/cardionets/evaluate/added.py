@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from statsmodels.regression.linear_model import OLS
 
 COLUMNS = ("endpoint", "n", "beta_per_sd", "lower", "upper", "p", "r2_covariates", "r2_with_prediction", "note")
 COVARIATES = ("age", "height_cm", "weight_kg")
@@ -48,6 +47,8 @@ def _one(wide: pd.DataFrame, people: pd.DataFrame, name: str, level: float) -> d
     n, spread = table["person"].nunique(), table["prediction"].std()
     if n < FEWEST or not spread > 0 or not table[name].std() > 0:
         return empty | {"n": n, "note": f"not estimable: because {n} people, or no variation, are too few"}
+    from statsmodels.regression.linear_model import OLS  # takes seconds, and a centre without phenotypes fits nothing
+
     x = table[list(COVARIATES)].assign(male=(table["sex"] == "M").astype(float))
     y = table[name].to_numpy(float)
     both = x.assign(prediction=(table["prediction"] - table["prediction"].mean()) / spread)
