@@ -52,7 +52,8 @@ book.results(found, "images")
 # `shuffled` is the same generator with another patient's ECG: what it reaches, the picture owes to being a heart at
 # all. `training_mean` is the average training cine, `neighbour` the cine of the most similar training ECG, and
 # `reconstruction` the ceiling. Doubt is calibrated where `error_over_doubt` is 1, and well placed where `doubt_r` is
-# high.
+# high. `frechet` is the distance of whole cines in the features of the CMR encoders, `frechet_image` that of their
+# end-diastolic frames standing still.
 
 # %%
 book.table(

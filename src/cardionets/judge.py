@@ -37,6 +37,7 @@ from cardionets.evaluate.cines import (
     add_impossible,
     add_measured,
     add_pictures,
+    add_stills,
     picture_scores,
 )
 from cardionets.evaluate.estimate import Floats
@@ -57,11 +58,12 @@ ON_REAL = "_on_real"  # added to metrics whose truth is what the same network me
 UNMEASURED = ("generated_mean", "neighbour", "training_mean", "latent_flow_sample")  # no patient's own sharp picture
 MEASURED_ARMS = tuple(arm for arm in ARMS if arm not in UNMEASURED)
 FEATURE_ARMS = tuple(arm for arm in ARMS if arm not in ("training_mean", "real"))
+STILL_ARMS = ("generated", "posterior_sample", "latent_flow_sample", "reconstruction")  # whose single images count
 RIVALS = ("shuffled", "neighbour", "training_mean", "latent_flow", "latent_flow_sample", "ridge")
 GAINS = tuple((arm, rival) for arm in ("generated", "posterior_sample", "generated_mean") for rival in RIVALS)
 SIDE_BY_SIDE = {
     ("cine_sax", "cine_4ch"): ("ssim", "psnr", "motion", "roughness", "closing", "doubt_r", "error_over_doubt"),
-    ("cine",): ("top_1", "top_5", "median_rank", "feature_distance", "frechet", "nearest_training"),
+    ("cine",): ("top_1", "top_5", "median_rank", "feature_distance", "frechet", "frechet_image", "nearest_training"),
     ("lv_edv", "lv_ef", "lv_mass", "rv_edv"): ("r", "bias"),
 }
 """Endpoints and their metrics that stand side by side, arm by arm."""
@@ -231,6 +233,15 @@ def _by_features(who: Judge, bench: Bench, arms: dict[str, Cines], real: Cines) 
         add_features(who, arm, found, truth, home.features["train"] if home else None)
         if home:
             add_diseases(who, arm, home.diseases(found), bench.records)
+    still = features(model, _stills(real))
+    for arm in STILL_ARMS:
+        if arm in arms:
+            add_stills(who, arm, features(model, _stills(arms[arm])), still)
+
+
+def _stills(cines: Cines) -> Cines:
+    """Cines (n, frame, H, W) that show their first frame, end-diastole, throughout."""
+    return {view: np.broadcast_to(cine[:, :1], cine.shape) for view, cine in cines.items()}
 
 
 def _by_measuring(who: Judge, bench: Bench, arms: dict[str, Cines]) -> None:

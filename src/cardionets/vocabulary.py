@@ -48,7 +48,7 @@ METRICS: Final = tuple(
     prevalence auc auprc auprc_balanced brier calibration_intercept calibration_slope oe ici threshold
     sensitivity specificity ppv npv ppv_balanced npv_balanced lr_positive lr_negative auc_difference r2
     r mae bias ccc mean_r2 mean_r mean_r2_difference r2_difference loa_lower loa_upper ssim psnr motion
-    roughness frechet feature_distance nearest_training median_rank top_1 top_5 top_10
+    roughness frechet frechet_image feature_distance nearest_training median_rank top_1 top_5 top_10
     sensitivity_at_specificity specificity_at_sensitivity accuracy_balanced accuracy_difference macro_auc
     closing doubt_r error_over_doubt r_difference coverage beyond novelty_error
 """)

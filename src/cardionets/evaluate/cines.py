@@ -133,17 +133,28 @@ def add_features(judge: Judge, arm: str, made: Floats, real: Floats, training: F
 
     Features are standardised by the real ones. ``training`` (m, d): features of training cines, where they are at hand.
     """
-    centre, scale = real.mean(axis=0), real.std(axis=0)
-    scale = np.where(scale > 1e-6, scale, 1.0)
-    z_made, z_real = ((x - centre) / scale for x in (made, real))
+    z_made, z_real, z_training = _standardised(real, made, real, training)
     ranks = images.retrieval_ranks(z_made, z_real).astype(np.float64)
     for k in (1, 5, 10):
         judge.mean("cine", arm, f"top_{k}", (ranks <= k).astype(np.float64))
     judge.median("cine", arm, "median_rank", ranks)
     judge.mean("cine", arm, "feature_distance", np.sqrt(((z_made - z_real) ** 2).mean(axis=1)))
     judge.value("cine", arm, "frechet", lambda: images.frechet_distance(z_real, z_made), len(made))
-    if training is not None:
-        judge.mean("cine", arm, "nearest_training", _nearest(z_made, (training - centre) / scale))
+    if z_training is not None:
+        judge.mean("cine", arm, "nearest_training", _nearest(z_made, z_training))
+
+
+def add_stills(judge: Judge, arm: str, made: Floats, real: Floats) -> None:
+    """Frechet distance of single images, by features (n, d) of end-diastolic frames that stand still."""
+    z_made, z_real = _standardised(real, made, real)
+    judge.value("cine", arm, "frechet_image", lambda: images.frechet_distance(z_real, z_made), len(made))
+
+
+def _standardised(by: Floats, *features: Any) -> list[Any]:
+    """Features (n, d) in SDs of ``by`` about its mean; None stays."""
+    centre, scale = by.mean(axis=0), by.std(axis=0)
+    scale = np.where(scale > 1e-6, scale, 1.0)
+    return [None if x is None else (x - centre) / scale for x in features]
 
 
 def _nearest(x: Floats, others: Floats) -> Floats:

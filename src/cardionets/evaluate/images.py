@@ -154,12 +154,3 @@ def retrieval_ranks(queries: Floats, gallery: Floats) -> NDArray[np.int64]:
     similarity = q @ g.T  # (n, m)
     own = similarity[np.arange(len(q)), np.arange(len(q))]
     return np.asarray((similarity >= own[:, None]).sum(axis=1))
-
-
-def retrieval_summary(ranks: NDArray[np.int64], gallery: int, top: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
-    """Recall within the first k, its value by chance, median rank and mean reciprocal rank."""
-    if len(ranks) == 0:
-        raise NotEstimableError("nobody has both an ECG and a cine")
-    found = {f"recall_at_{k}": float((ranks <= k).mean()) for k in top}
-    found |= {f"chance_at_{k}": min(1.0, k / gallery) for k in top}
-    return found | {"median_rank": float(np.median(ranks)), "mean_reciprocal_rank": float((1 / ranks).mean())}
