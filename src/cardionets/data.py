@@ -120,12 +120,17 @@ def one_per_person(records: pd.DataFrame) -> pd.DataFrame:
     return records.drop_duplicates("person")
 
 
+def pairs(records: pd.DataFrame, split: str) -> pd.DataFrame:
+    """One record with both cines of every person of a split; may be empty."""
+    return one_per_person(with_cines(records[records["split"] == split]))
+
+
 def pairs_of(store: Store, split: str) -> pd.DataFrame:
-    """One record with both cines of every person of a split. Raises StudyError when there is none."""
-    pairs = one_per_person(with_cines(store.records[store.records["split"] == split]))
-    if pairs.empty:
+    """:func:`pairs` of a store. Raises StudyError when there is none."""
+    found = pairs(store.records, split)
+    if found.empty:
         raise StudyError(f"store/{store.path.name}: no {split} person has an ECG with both cines; check its flow.csv.")
-    return pairs
+    return found
 
 
 def targets(records: pd.DataFrame) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from cardionets import data, weights
 from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
 from cardionets.embed import open_store
+from cardionets.encoders import in_blocks
 from cardionets.files import atomic_path
 from cardionets.generator import EcgReader, Generator, load_generator, load_tokenizer
 from cardionets.models.cmr_mae import VIEWS
@@ -91,7 +92,7 @@ def to_be_judged(records: pd.DataFrame) -> pd.DataFrame:
 
     `python -m cardionets generate` draws whole cohorts.
     """
-    pairs = data.one_per_person(data.with_cines(records[records["split"] == "test"]))
+    pairs = data.pairs(records, "test")
     return records[records["split"] != "train"].iloc[:SHOWN] if pairs.empty else pairs
 
 
@@ -171,9 +172,8 @@ class _Job:
         names = hashlib.sha256("\n".join(self.records["record"]).encode()).hexdigest()
         return hashlib.sha256(json.dumps([weights_key, stamp, names, self.samples]).encode()).hexdigest()
 
-    def blocks(self) -> Iterator[slice]:
-        for start in range(0, len(self.records), BLOCK):
-            yield slice(start, min(start + BLOCK, len(self.records)))
+    def blocks(self) -> Iterator[data.Rows]:
+        return in_blocks(len(self.records), BLOCK)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from cardionets.device import pick_device
 from cardionets.encoders import (
     EMBED_ROWS,
     Floats,
-    batches,
     ecg_settings,
     embed_ecgs,
+    in_blocks,
     load_align,
     load_cmr,
     load_ecg,
@@ -49,7 +49,7 @@ def _embed_view(model: CmrMae, view: str, array: NDArray[Any], size: int) -> Flo
     cut = slice(margin, margin + size)
     parts = [
         model.encoders[view](torch.from_numpy(array[rows][..., cut, cut]).to(device)).float().cpu()
-        for rows in track(list(batches(len(array))), f"embed {view} cines")
+        for rows in track(list(in_blocks(len(array))), f"embed {view} cines")
     ]
     empty = torch.zeros(0, model.settings.encoder.features)
     return np.asarray(torch.cat([empty, *parts]).numpy())
@@ -89,7 +89,7 @@ def _kept(folder: Path, key: str) -> dict[str, Floats] | None:
 def _embed(study: Study, store: Store, folder: Path) -> None:
     samples, count = ecg_settings(study).encoder.samples, len(store.ecg)
     for name, encoder in (("mae", load_ecg(study).encoder), ("aligned", load_align(study))):
-        blocks = (embed_ecgs(encoder, store, samples, rows=rows) for rows in batches(count))
+        blocks = (embed_ecgs(encoder, store, samples, rows=rows) for rows in in_blocks(count))
         _write_rows(folder / f"{name}.npy", track(blocks, f"embed ECGs, {name}", total=-(-count // EMBED_ROWS)), count)
     cmr = np.concatenate(list(views_of(store.records, embed_cines(load_cmr(study), store)).values()), axis=1)
     np.save(folder / "cmr.npy", cmr)

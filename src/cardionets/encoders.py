@@ -80,10 +80,10 @@ def restore(study: Study, name: str, settings: Settings, model: Model) -> Model:
     return model.to(pick_device()).eval()
 
 
-def batches(count: int) -> Iterator[Rows]:
-    """Numbers 0 to count - 1, :data:`EMBED_ROWS` at a time."""
-    for start in range(0, count, EMBED_ROWS):
-        yield np.arange(start, min(start + EMBED_ROWS, count))
+def in_blocks(count: int, rows: int = EMBED_ROWS) -> Iterator[Rows]:
+    """Numbers 0 to count - 1, so many ``rows`` at a time."""
+    for start in range(0, count, rows):
+        yield np.arange(start, min(start + rows, count))
 
 
 @torch.inference_mode()
@@ -98,7 +98,7 @@ def embed_ecgs(
     device = pick_device()
     wanted = np.arange(len(store.ecg)) if rows is None else rows
     parts = []
-    for some in batches(len(wanted)):
+    for some in in_blocks(len(wanted)):
         signal, beat = (torch.from_numpy(np.asarray(a[wanted[some]])).to(device) for a in (store.ecg, store.beat))
         views = [encoder(crop, beat) for crop in crops(signal, samples, test_crops)]
         parts.append(torch.stack(views).mean(0).float().cpu())

@@ -19,6 +19,7 @@ from cardionets import data, stage, train
 from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
 from cardionets.embed import open_store
+from cardionets.encoders import in_blocks
 from cardionets.evaluate.images import psnr
 from cardionets.generator import (
     EcgReader,
@@ -145,9 +146,8 @@ def _some(count: int, seed: int) -> NDArray[np.int64]:
 
 
 def blocks(count: int) -> Iterator[NDArray[np.int64]]:
-    """Rows 0 .. count-1 in blocks."""
-    for start in range(0, count, BLOCK):
-        yield np.arange(start, min(start + BLOCK, count))
+    """Rows 0 to count - 1, as many at a time as are encoded or decoded at once."""
+    return in_blocks(count, BLOCK)
 
 
 def cine_table(tokenizer: Tokenizer, store: Store, records: pd.DataFrame) -> data.Table:

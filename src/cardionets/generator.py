@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cardionets import weights
 from cardionets.config import Study, StudyError
 from cardionets.device import pick_device
-from cardionets.encoders import batches, ecg_settings, load_align, restore
+from cardionets.encoders import ecg_settings, in_blocks, load_align, restore
 from cardionets.models.align import Aligner, AlignSettings
 from cardionets.models.cmr_mae import VIEWS
 from cardionets.models.ecg_mae import crops
@@ -167,7 +167,7 @@ class EcgReader:
 
     @torch.inference_mode()
     def _parts(self, store: Store, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        for some in batches(len(rows)):
+        for some in in_blocks(len(rows)):
             signal, beat = (
                 torch.from_numpy(np.asarray(a[rows[some]])).to(pick_device()) for a in (store.ecg, store.beat)
             )

@@ -102,9 +102,8 @@ def judge(study: Study, cohort: str) -> pd.DataFrame:
 
 def _judged(store: Store, drawn: Drawn) -> pd.DataFrame:
     """Test people's records with both cines that were drawn; ``drawn_row`` points into the drawn arrays."""
-    records = store.records[store.records["split"] == "test"]
     index = drawn.index[["record", "row"]].rename(columns={"row": "drawn_row"})
-    return data.one_per_person(data.with_cines(records)).merge(index, on="record").reset_index(drop=True)
+    return data.pairs(store.records, "test").merge(index, on="record").reset_index(drop=True)
 
 
 @dataclass(frozen=True)
