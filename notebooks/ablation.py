@@ -44,8 +44,8 @@ for seed in range(seeds):
 
 # %% [markdown]
 # Every number is a median over the seeds that are there (`seeds`), with an interval of a bootstrap over the same
-# people. Three answers need no variant of their own: without alignment is the arm `mae`, without CMR as a teacher is `aligned`,
-# and without any pre-training is `scratch`, all rows of the variant `whole`.
+# people. Three answers need no variant of their own: without alignment is the arm `mae`, without CMR as a teacher is
+# `aligned`, and without any pre-training is `scratch`, all rows of the variant `whole`.
 
 # %%
 found = ablation_tables.Found.of(book.study, ablation.finished(book.study, seeds), split)
