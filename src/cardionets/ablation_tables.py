@@ -104,7 +104,7 @@ def shares(found: Found) -> pd.DataFrame:
     """
     study, rows = found.study, []
     ceiling = _ceiling(study, found.split)
-    names = [] if ceiling is None else ["all_phenotypes", *study.protocol.endpoints.headline_phenotypes]
+    names = [] if ceiling is None else [attainable.ALL, *study.protocol.endpoints.headline_phenotypes]
     for name in names:
         assert ceiling is not None
         top = _one(ceiling, name)
@@ -116,7 +116,7 @@ def shares(found: Found) -> pd.DataFrame:
 
 
 def _one(r2: R2, name: str) -> Score:
-    return r2.mean() if name == "all_phenotypes" else r2.of_one(name)
+    return r2.mean() if name == attainable.ALL else r2.of_one(name)
 
 
 def _triple(estimate: Estimate) -> Iterator[float]:
