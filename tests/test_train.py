@@ -179,28 +179,6 @@ def test_it_stops_early_and_keeps_the_best_validated_weights(tmp_path: Path) -> 
     assert history.frame()["val_loss"].min() == history.best_loss
 
 
-def test_few_rows_are_not_validated_more_often_than_by_as_many(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"epochs": 8})
-    whole = network()
-    history = fit(whole, Rows(), loss, settings, name="toy", folder=tmp_path / "a", seed=3, val=Rows(120, 1))
-    assert list(history.frame().dropna(subset="val_loss")["epoch"]) == [0, 3, 6, 8], "48 rows an epoch against 120"
-    cut = Rows()
-    cut.tripwire = 3 * 4 + 1
-    with pytest.raises(KeyboardInterrupt):
-        fit(network(), cut, loss, settings, name="toy", folder=tmp_path / "b", seed=3, val=Rows(120, 1))
-    again = network()
-    fit(again, Rows(), loss, settings, name="toy", folder=tmp_path / "b", seed=3, val=Rows(120, 1))
-    assert torch.equal(weights(whole), weights(again)), "a resumed run validates at the same epochs"
-
-
-def test_patience_counts_validations(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"epochs": 40, "patience": 2, "ema": 0.0})
-    opposite = Rows(120, 1)
-    opposite.y *= -1
-    history = fit(network(), Rows(), loss, settings, name="toy", folder=tmp_path, seed=3, val=opposite)
-    assert history.best_epoch % 3 == 0 and history.epoch == history.best_epoch + 6
-
-
 def _best(folder: Path) -> list[tuple[str, Tensor]]:
     tensors = load_file(folder / CHECKPOINT)
     return [(k, tensors[f"best/{k}"]) for k in ("0.weight", "0.bias", "3.weight", "3.bias")]

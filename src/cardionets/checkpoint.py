@@ -30,18 +30,10 @@ class History:
     best_loss: float = math.inf
 
     def frame(self) -> pd.DataFrame:
-        """One row per epoch, the start as epoch 0: epoch, step, lr, losses, val_ losses (NaN between), clocks."""
+        """One row per epoch, the start as epoch 0: epoch, step, lr, losses, val_ losses and the clock columns."""
         import pandas as pd
 
         return pd.DataFrame(self.rows)
-
-    def checked(self) -> int:
-        """The last epoch that was validated."""
-        return int(max((row["epoch"] for row in self.rows if "val_loss" in row), default=0))
-
-    def checks_since_best(self) -> int:
-        """How many validations have passed without a better one."""
-        return sum("val_loss" in row and row["epoch"] > self.best_epoch for row in self.rows)
 
     def kept(self) -> dict[str, float]:
         """The row of the epoch whose weights were kept."""

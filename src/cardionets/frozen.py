@@ -46,6 +46,13 @@ ARMS: Final[dict[str, Arm]] = {
     ),
     "aligned_finetuned": Arm((), "aligned with CMR, then trained on labels", False, ONLY_PHENOTYPES),
     "aligned_covariates": Arm(("aligned", "covariates"), "aligned with CMR, plus age, sex, height and weight"),
+    "aligned_rhythm": Arm(
+        ("aligned", "rr"),
+        "aligned with CMR, plus variability of RR intervals",
+        False,
+        ("diseases",),
+        ("atrial_fibrillation",),
+    ),
     "cmr": Arm(("cmr",), "the CMR images themselves: the ceiling with images", False, ONLY_PHENOTYPES),
 }
 

@@ -30,7 +30,7 @@ class TrainSettings(Settings):
     precision: Precision = "auto"
     patience: int = Field(
         default=0, ge=0
-    )  # validations without a better loss before stopping, one per epoch or fewer; 0 = run to the end
+    )  # epochs without a better validation loss before stopping; 0 = run to the end
     checkpoint_seconds: float = Field(default=10.0, ge=0)  # least time between two checkpoints
     recompute: bool = False  # activation checkpointing: a third more work for the activations of one block at a time
     compile: bool = False  # torch.compile of every transformer block; worth its minute on accelerators

@@ -9,9 +9,9 @@ Four GPUs of one machine, or two CPU processes (the same call, started by torchr
     torchrun --standalone --nproc_per_node=4 -m cardionets.represent pretrain_ecg
 
 AdamW, cosine schedule with warm-up, gradient clipping and accumulation, exponential moving average, early stopping on
-validation data only; few training rows are validated less often than once an epoch. The random numbers of a step are a
-function of (seed, epoch, step), never of what ran before, so a run killed at any moment resumes from its last
-checkpoint to the same bits as an unbroken one, and the number of processes changes results by rounding only.
+validation data only. The random numbers of a step are a function of (seed, epoch, step), never of what ran before, so a
+run killed at any moment resumes from its last checkpoint to the same bits as an unbroken one, and the number of
+processes changes results by rounding only.
 """
 
 from __future__ import annotations
@@ -156,12 +156,8 @@ class _Run:
         return self.history
 
     def _stale(self) -> bool:
-        return 0 < self.settings.patience <= self.history.checks_since_best()
-
-    def _due(self, val: Data) -> bool:
-        """Whether to validate now: few training rows are not judged more often than by as many of ``val``."""
-        trained = (self.history.epoch - self.history.checked()) * self.steps * self.batch
-        return self.history.epoch in (0, self.settings.epochs) or trained >= len(val)
+        past = self.history.epoch - self.history.best_epoch
+        return self.job.val is not None and 0 < self.settings.patience <= past
 
     def _epoch(self, epoch: int) -> None:
         begin, loading, lr = time.monotonic(), 0.0, 0.0
@@ -237,7 +233,7 @@ class _Run:
 
     def _record(self, row: dict[str, float], clocks: dict[str, float]) -> None:
         self.history.epoch = int(row["epoch"])
-        if self.job.val is not None and self._due(self.job.val):
+        if self.job.val is not None:
             row |= {f"val_{k}": v for k, v in self._validate(self.job.val).items()}
             if row["val_loss"] < self.history.best_loss:
                 self.history.best_loss, self.history.best_epoch = row["val_loss"], self.history.epoch
