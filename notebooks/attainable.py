@@ -13,7 +13,8 @@
 #
 # **Question.** What part of each phenotype does the heart write into its ECG at all?
 #
-# **Inputs.** The simulated truth of the paired cohort, which no other stage reads; its store; the tokenizer.
+# **Inputs.** The simulated truth of the paired cohort, which no other stage reads; its store; the tokenizer;
+# `predictions/<cohort>.parquet`.
 #
 # **Outputs.** Metrics of the ceiling, `results/<cohort>/attainable.csv` and `results/<cohort>/ceiling.csv`.
 
@@ -21,7 +22,9 @@
 cohort = "ukb"
 
 # %%
-from cardionets import attainable, ceiling, figures
+import pandas as pd
+
+from cardionets import attainable, ceiling, figures, tables
 from cardionets.evaluate import metrics
 from cardionets.workbook import Workbook
 
@@ -35,7 +38,9 @@ book = Workbook("attainable", cohort)
 # %%
 predicted = attainable.attainable(book.study, cohort)
 found = metrics.evaluate(predicted, book.store.records, book.study, cohort=cohort)
-book.results(found, "attainable")
+said = pd.read_parquet(book.study.path("predictions", f"{cohort}.parquet"))
+shares = attainable.shares(book.study, cohort, predicted, said)
+book.results(pd.concat([found, shares], ignore_index=True), "attainable")
 
 # %%
 book.figure(figures.phenotype_bars(found, "r2", title="Attainable"), "attainable", n=int(found["n"].max()))
@@ -43,6 +48,13 @@ book.figure(figures.phenotype_bars(found, "r2", title="Attainable"), "attainable
 # %%
 mean = found[found["endpoint"].isin(["all_phenotypes", *book.study.protocol.endpoints.headline_phenotypes])]
 book.table(mean[mean["metric"].isin(["mean_r2", "r2", "r"])], "attainable", "The attainable ceiling")
+
+# %% [markdown]
+# What an arm reaches of it with all labels: its R2 over the attainable R2, both on the same people. An arm that is told
+# age, sex, height and weight can exceed 1, because the ceiling knows the heart's electricity alone.
+
+# %%
+book.table(tables.metrics_wide(shares, "r2_share", 1.0), "shares", "Share of the attainable R2, all labels")
 
 # %% [markdown]
 # ## How like the real heart can a drawn one be?

@@ -153,8 +153,8 @@ def test_predictions_are_tidy_and_leave_training_people_out(study: Study) -> Non
     assert list(table.columns) == list(predict.COLUMNS) and table["value"].dtype == np.float32
     assert set(table["split"]) == {"val", "test"} and np.isfinite(table["value"]).all()
     assert not table.duplicated(["record", "arm", "fraction", "endpoint"]).any()
-    rule = table[table["arm"] == "rr_rule"]
-    assert set(rule["endpoint"]) == {"atrial_fibrillation"}
+    rule = table[table["arm"].isin(["rr_rule", "aligned_rhythm"])]
+    assert rule["arm"].nunique() == 2 and set(rule["endpoint"]) == {"atrial_fibrillation"}
     sick = table[table["endpoint"].isin(diseases.NAMES)]
     assert sick["value"].between(0, 1).all()
     abroad = predictions(study, "qph")

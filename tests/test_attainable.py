@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cardionets import attainable
+from cardionets import attainable, phenotypes
 from cardionets.config import Study, StudyError
 from cardionets.splits import pseudonyms
 
@@ -46,3 +47,28 @@ def test_the_chosen_regression_finds_a_curved_relation() -> None:
     model = attainable._choose(x[:500], y[:500], train[:500], ~train[:500])
     left = np.mean((model.predict(x[500:]) - y[500:]) ** 2, axis=0) / y[500:].var(axis=0)
     assert (left < 0.2).all()
+
+
+def test_an_arm_gets_its_share_of_the_ceiling_on_the_same_people(
+    tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, rng, n = Study(), np.random.default_rng(0), 80
+    truth = pd.DataFrame(rng.normal(size=(n, len(phenotypes.NAMES))), columns=list(phenotypes.NAMES))
+    records = truth.assign(record=[f"r{i}" for i in range(n)])
+    monkeypatch.setattr(attainable.Store, "open", lambda *_, **__: SimpleNamespace(records=records))
+
+    def said(noise: float, arm: str) -> pd.DataFrame:
+        wide = (truth + noise * rng.normal(size=truth.shape)).assign(record=records["record"], person=records["record"])
+        tidy = wide.melt(["record", "person"], var_name="endpoint", value_name="value")
+        return tidy.assign(arm=arm, fraction=1.0, split="test")
+
+    top, arms = said(0.5, "attainable"), pd.concat([said(0.8, "good"), said(3.0, "bad")])
+    found = attainable.shares(study, "ukb", top, arms).set_index(["endpoint", "arm"])
+    assert set(found.index.get_level_values("endpoint")) == {
+        attainable.ALL,
+        *study.protocol.endpoints.headline_phenotypes,
+    }
+    good, bad = (found.loc[(attainable.ALL, arm)] for arm in ("good", "bad"))
+    assert good["estimate"] == pytest.approx((1 - 0.64) / (1 - 0.25), abs=0.05) and bad["estimate"] < 0
+    assert good["lower"] < good["estimate"] < good["upper"] < 1 and good["n"] == n
+    assert (found["metric"] == "r2_share").all()

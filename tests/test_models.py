@@ -16,7 +16,7 @@ from cardionets.models import waves
 from cardionets.models.align import Aligner, AlignSettings, align_loss
 from cardionets.models.cmr_mae import CmrEncoder, CmrMae, CmrMaeSettings, augment_cine, cmr_mae_loss, info_nce
 from cardionets.models.ecg_mae import EcgEncoder, EcgMae, EcgMaeSettings, augment, crops, ecg_mae_loss, masked_error
-from cardionets.models.heads import Basis, HeadSettings, fit_ridge, left_out, mean_head
+from cardionets.models.heads import Basis, Curves, HeadSettings, LinearHead, fit_ridge, left_out, mean_head
 from cardionets.models.layers import keep_visible, put_tokens, sine_positions_2d, take_tokens
 from cardionets.models.supervised import EcgNetwork, supervised_loss
 from cardionets.models.waves import Measurements
@@ -139,6 +139,27 @@ def test_the_mean_of_two_heads_predicts_their_mean() -> None:
     heads = [fit_ridge(x[k:], y[k:], x, y, ("a", "b", "c"), HeadSettings()).head for k in (0, 20)]
     rows = torch.from_numpy(x.astype(np.float32))
     torch.testing.assert_close(mean_head(*heads)(rows), (heads[0](rows) + heads[1](rows)) / 2)
+
+
+def test_curves_are_a_gaussian_kernel_and_a_stored_head_comes_back_whole() -> None:
+    rng = np.random.default_rng(1)
+    x = (rng.normal(size=(60, 8)) * 3 + 1).astype(np.float32)
+    curves = Curves.of(x, 20_000, 0.5, 0)
+    z = curves(torch.from_numpy(x)).numpy()
+    squared = np.square(x[:, None] - x[None]).sum(-1) / x.var(0).sum()
+    np.testing.assert_allclose(z @ z.T, np.exp(-0.5 * squared), atol=0.03)
+    assert curves(torch.full((1, 8), torch.nan)).isnan().all(), "nothing seen, nothing said"
+    y = np.sin(x[:, :1]) * np.cos(x[:, 1:2])
+    small = Curves.of(x, 512, 0.5, 0)
+    bent = small(torch.from_numpy(x)).numpy()
+    straight, fit = (fit_ridge(part, y, part, y, ("a",), HeadSettings()).head for part in (x, bent))
+    fit.curves = small
+    rows = torch.from_numpy(x)
+    left = [float((head(rows) - torch.from_numpy(y)).square().mean()) for head in (fit, straight)]
+    assert left[0] < 0.2 * left[1]
+    again = LinearHead.like(fit.state_dict(), logistic=False)
+    again.load_state_dict(fit.state_dict())
+    assert torch.equal(again(rows), fit(rows))
 
 
 def test_crops_and_noise() -> None:

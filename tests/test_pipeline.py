@@ -167,6 +167,20 @@ def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
         assert str(real) not in page and "E07500" not in page
 
 
+def test_open_recordings_are_judged_by_one_command(study: Path, real: Path, tmp_path: Path) -> None:
+    before = sorted(path.name for path in (study / "store").iterdir())
+    out = tmp_path / "reality.csv"
+    said = _run(study, sys.executable, "-m", "benchmarks.reality", str(real / "cinc2021"), "--out", str(out))
+    assert "HR06000" not in said and sorted(path.name for path in (study / "store").iterdir()) == before
+    found = pd.read_csv(out).set_index(["endpoint", "arm", "metric"])
+    rate = found.loc[("heart_rate", "ecg_mae", "rate_error_median")]
+    assert rate["n"] >= 15 and rate["lower"] <= rate["estimate"] <= rate["upper"]
+    fibrillation = found.xs("atrial_fibrillation", level="endpoint")
+    aucs, gaps = (fibrillation.xs(metric, level="metric")["estimate"] for metric in ("auc", "auc_difference"))
+    assert {"rr_rule", "aligned", "aligned_rhythm", "beat_ridge"} <= set(aucs.index)
+    assert gaps["aligned minus rr_rule"] == pytest.approx(aucs["aligned"] - aucs["rr_rule"], abs=2e-3)
+
+
 @pytest.mark.soak
 def test_no_page_log_result_or_bundle_names_anybody(study: Path, real: Path) -> None:
     """Of open recordings and of every simulated centre; the kit of a reader study has to name its cases."""

@@ -56,6 +56,18 @@ def close(a: pd.Series, b: pd.Series) -> None:
     np.testing.assert_allclose(a.to_numpy(dtype=float), b.to_numpy(dtype=float), rtol=1e-9)
 
 
+def test_hospitals_see_fast_sinus_rhythm_and_volunteers_rest(plans: dict[str, Plan]) -> None:
+    for name, plan in plans.items():
+        heart = plan.hearts.iloc[plan.records["person"].to_numpy()]
+        sinus = (heart["rhythm"] != "af").to_numpy()
+        fast = (plan.records["rate_bpm"] > 100).to_numpy()
+        share = fast[sinus].mean()
+        assert share < 0.01 if name == "ukb" else share == pytest.approx(0.15, abs=0.03), name
+        assert plan.records["rate_bpm"].max() <= 160
+        rest = (plan.records["nth"] == 0).to_numpy() & ~fast
+        np.testing.assert_allclose(plan.records["rate_bpm"][rest], heart["rate_bpm"][rest], err_msg=name)
+
+
 def test_measured_phenotypes_keep_their_identities(hearts: pd.DataFrame) -> None:
     table = labels.measure(hearts, np.random.default_rng(0))
     assert list(table.columns) == list(phenotypes.NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -70,6 +71,24 @@ def test_it_learns_and_reruns_are_bit_equal(tmp_path: Path) -> None:
     curve = pd.read_csv(tmp_path / "a" / "log.csv")
     assert curve["val_loss"].iloc[-1] < 0.2 * curve["val_loss"].iloc[0]
     assert torch.equal(weights(first), weights(second))
+
+
+def test_it_says_where_it_is_and_writes_it_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"toy: epoch 4/4, loss [\d.]+, lr \d\.\de-\d\d, [\d,]+ samples/s, 0:00 left", said), said
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert {"epoch", "lr", "loss", "val_loss", "samples_per_second", "loading", "seconds"} <= set(log)
+    assert log["loading"].dropna().between(0, 1).all()
+
+
+def test_half_precision_learns_the_same_function(tmp_path: Path) -> None:
+    halves = [SETTINGS.model_copy(update={"epochs": 30, "precision": name}) for name in ("fp32", "bf16")]
+    curves = []
+    for number, settings in enumerate(halves):
+        run(tmp_path / str(number), settings=settings)
+        curves.append(pd.read_csv(tmp_path / str(number) / "log.csv")["val_loss"])
+    assert curves[1].iloc[-1] == pytest.approx(curves[0].iloc[-1], rel=0.3) and not curves[0].equals(curves[1])
 
 
 def test_interrupted_at_any_step_it_resumes_to_the_same_bits(tmp_path: Path) -> None:

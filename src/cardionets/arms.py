@@ -28,7 +28,7 @@ from cardionets.features import Features, People
 from cardionets.frozen import ARMS, Arm, predict_head
 from cardionets.models.align import AlignSettings
 from cardionets.models.ecg_mae import EcgSettings
-from cardionets.models.heads import Basis, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge, mean_head
+from cardionets.models.heads import Basis, Curves, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge, mean_head
 from cardionets.models.supervised import EcgNetwork, Task, supervised_loss
 from cardionets.stage import origin
 
@@ -99,7 +99,7 @@ def _fit_all(
 ) -> pd.DataFrame:
     settings = study.block("heads", ArmSettings)
     fitted = Fitted(people.task, people.endpoints)
-    bases: dict[tuple[str, ...], Basis] = {}
+    bases: dict[tuple[Any, ...], Basis] = {}
     for fraction in sorted(fractions):
         labelled = people.labelled(fraction)
         for arm_name, arm in ARMS.items():
@@ -123,19 +123,20 @@ def _fit_head(
     fraction: float,
     labelled: NDArray[np.bool_],
     settings: HeadSettings,
-    bases: dict[tuple[str, ...], Basis],
+    bases: dict[tuple[Any, ...], Basis],
 ) -> None:
     arm = ARMS[name]
-    x, x_val = people.x(arm.features, "train"), people.x(arm.features, "val")
+    x, x_val, blocks, curves = _seen(people, arm, settings)
+    read = (arm.features, arm.curved)
     y, y_val = people.y("train"), people.y("val")
     if arm.endpoints:
         y, y_val = (np.where(np.isin(people.endpoints, arm.endpoints), part, np.nan) for part in (y, y_val))
 
     def solve(target: Doubles, keep: NDArray[np.bool_]) -> Fit:
-        basis = bases.get(arm.features) if keep.all() else None
-        basis = basis or Basis.of(x[keep], people.blocks(arm.features))
+        basis = bases.get(read) if keep.all() else None
+        basis = basis or Basis.of(x[keep], blocks)
         if keep.all():
-            bases[arm.features] = basis
+            bases[read] = basis
         method = fit_ridge if people.task == "phenotypes" else fit_logistic
         return method(x[keep], target[keep], x_val, y_val, people.endpoints, settings, basis)
 
@@ -146,10 +147,21 @@ def _fit_head(
     fit = solve(y, keep)
     if arm.teacher:
         fit.head = mean_head(fit.head, solve(*_taught(people, y, labelled, settings)).head)
-    fitted.models[name, fraction] = fit.head
-    fitted.notes += [f"{fraction:.0%} of labels: {note}" for note in _mine(fit, arm)]
     seen = np.isfinite(x_val).any(1)
     _score(fitted, name, fraction, predict_head(fit.head, x_val[seen]), y_val[seen], fit.penalty)
+    fit.head.curves = curves
+    fitted.models[name, fraction] = fit.head
+    fitted.notes += [f"{fraction:.0%} of labels: {note}" for note in _mine(fit, arm)]
+
+
+def _seen(people: People, arm: Arm, settings: HeadSettings) -> tuple[Floats, Floats, tuple[int, ...], Curves | None]:
+    """What a head reads of training (n, p) and validation people, its blocks, and the curves it was turned into."""
+    x, x_val = people.x(arm.features, "train"), people.x(arm.features, "val")
+    if not arm.curved or not settings.curves:
+        return x, x_val, people.blocks(arm.features), None
+    curves = Curves.of(x, settings.curves, settings.bend, people.study.protocol.seed)
+    bent, bent_val = (np.asarray(curves(torch.from_numpy(part)).numpy()) for part in (x, x_val))
+    return bent, bent_val, (1,) * settings.curves, curves
 
 
 def _mine(fit: Fit, arm: Arm) -> list[str]:
@@ -301,8 +313,7 @@ def load_arms(study: Study, name: Heads) -> Fitted:
 
 def _shell(arm: str, state: dict[str, Tensor], fitted: Fitted, encoder: EcgSettings, align: AlignSettings) -> nn.Module:
     if ARMS[arm].features:
-        features, targets = state["weight"].shape
-        return LinearHead(features, targets, fitted.task == "diseases")
+        return LinearHead.like(state, fitted.task == "diseases")
     return EcgNetwork(encoder, len(fitted.endpoints), fitted.task, align if arm == "aligned_finetuned" else None)
 
 

@@ -8,6 +8,7 @@ these people: the rest of the variance never reached the electrodes, or is error
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -18,10 +19,13 @@ from sklearn.preprocessing import StandardScaler
 
 from cardionets import phenotypes
 from cardionets.config import Study, StudyError
+from cardionets.evaluate.paired import R2
+from cardionets.evaluate.rows import Rows, attempt
 from cardionets.splits import pseudonyms
 from cardionets.store import Store
 
 ARM = "attainable"
+ALL = "all_phenotypes"
 DETERMINANT = "ecg_"  # prefix of the truth's columns that the ECG is made from
 GAMMAS = (0.1, 0.3, 1.0)  # in units of 1 / number of features
 ALPHAS = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -92,3 +96,26 @@ def attainable(study: Study, cohort: str) -> pd.DataFrame:
     tidy = pd.concat([kept[["record", "person", "split"]], wide], axis=1)
     tidy = tidy.melt(["record", "person", "split"], var_name="endpoint", value_name="value")
     return tidy.assign(arm=ARM, fraction=1.0, value=tidy["value"].astype(np.float32))
+
+
+def shares(study: Study, cohort: str, ceiling: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """R2 of every arm at full labels as a share of the attainable R2, on the same test people.
+
+    ``ceiling`` is :func:`attainable`'s table, ``predictions`` the predict stage's; both sides of a share see the same
+    bootstrap samples. Returns `rows.COLUMNS` with metric ``r2_share``, for the headline phenotypes and the mean of all.
+    """
+    truth = Store.open(study.path("store", cohort)).records.set_index("record")[list(phenotypes.NAMES)]
+    statistics, rows = study.protocol.statistics, Rows(cohort, "test")
+
+    def scored(tidy: pd.DataFrame) -> R2:
+        return R2.of(tidy[tidy["split"] == "test"], truth, statistics.bootstrap, study.protocol.seed)
+
+    top = scored(ceiling)
+    whole = predictions[(predictions["fraction"] == 1.0) & predictions["endpoint"].isin(phenotypes.NAMES)]
+    for arm, tidy in whole.groupby("arm", observed=True, sort=False):
+        own = scored(tidy)
+        for name in (ALL, *study.protocol.endpoints.headline_phenotypes):
+            mine, best = (r2.mean() if name == ALL else r2.of_one(name) for r2 in (own, top))
+            share = attempt(partial(mine.over(best).estimate, statistics.level))
+            rows.add(name, str(arm), 1.0, "r2_share", share, min(own.people, top.people))
+    return rows.frame()

@@ -19,13 +19,17 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: the features a linear head reads (none: a network), whether a CMR teacher helps, a line for reports."""
+    """One arm: the features its head reads (none: a network), a line for reports, and what else sets it apart.
+
+    ``teacher``: labelled by CMR where labels are missing; ``curved``: the head reads random curves of the features.
+    """
 
     features: tuple[str, ...]
     about: str
     teacher: bool = False
     tasks: tuple[Task, ...] = ("phenotypes", "diseases")
     endpoints: tuple[str, ...] | None = None
+    curved: bool = False
 
 
 ONLY_PHENOTYPES: Final[tuple[Task, ...]] = ("phenotypes",)
@@ -37,9 +41,18 @@ ARMS: Final[dict[str, Arm]] = {
     "scratch": Arm((), "ECG network trained on labels alone"),
     "mae": Arm(("mae",), "ECG network pre-trained without CMR, frozen"),
     "aligned": Arm(("aligned",), "ECG network aligned with CMR, frozen"),
-    "aligned_teacher": Arm(("aligned",), "aligned with CMR, frozen, and taught by CMR", True, ONLY_PHENOTYPES),
+    "aligned_teacher": Arm(
+        ("aligned",), "aligned with CMR, frozen, a curved head taught by CMR", True, ONLY_PHENOTYPES, curved=True
+    ),
     "aligned_finetuned": Arm((), "aligned with CMR, then trained on labels", False, ONLY_PHENOTYPES),
     "aligned_covariates": Arm(("aligned", "covariates"), "aligned with CMR, plus age, sex, height and weight"),
+    "aligned_rhythm": Arm(
+        ("aligned", "rr"),
+        "aligned with CMR, plus variability of RR intervals",
+        False,
+        ("diseases",),
+        ("atrial_fibrillation",),
+    ),
     "cmr": Arm(("cmr",), "the CMR images themselves: the ceiling with images", False, ONLY_PHENOTYPES),
 }
 
@@ -53,8 +66,7 @@ def load_head(study: Study, name: str, arm: str) -> tuple[LinearHead, weights.Ca
     state = {key.removeprefix(f"{arm}@1/"): value for key, value in tensors.items() if key.startswith(f"{arm}@1/")}
     if not state:
         raise StudyError(f"weights/{name}/card.json: arm {arm}: not in these weights; fit them again.")
-    features, targets = state["weight"].shape
-    head = LinearHead(features, targets, card.config["task"] == "diseases")
+    head = LinearHead.like(state, card.config["task"] == "diseases")
     weights.fill(head, state, name)
     return head.eval(), card
 

@@ -267,7 +267,10 @@ def metric_sections(study: Study, metrics: pd.DataFrame) -> list[page.Section]:
     drawn = known["arm"].isin({*of_cines, "real"})
     own = ~drawn & ~known["arm"].astype(str).str.contains("+", regex=False)  # recalibrated arms have their own table
     wanted = {
-        "Main results": [("mean_r2", "Mean R² of phenotypes", own)],
+        "Main results": [
+            ("mean_r2", "Mean R² of phenotypes", own),
+            ("r2_share", "Share of the attainable R², which the ECG of a simulated heart carries", own),
+        ],
         "Screening in numbers": [
             ("auc", "AUC", own),
             ("auprc", "AUPRC", own),

@@ -2,11 +2,13 @@
 
 Both work in the principal directions of standardised features, so that one decomposition serves every target and
 penalty. Penalties are chosen per target on validation people only. A target that cannot be fitted (no value, constant,
-one class) is left out with a sentence, and the others go on.
+one class) is left out with a sentence, and the others go on. A head may read random curves of its features in their
+place, which makes it a smooth function of them and leaves the closed form.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -48,14 +50,48 @@ class HeadSettings(Settings):
     class_weight: Literal["natural", "balanced"] = "natural"  # natural keeps probabilities calibrated
     min_labels: int = Field(default=10, ge=2)  # fewer known values than this teach nothing
     min_cases: int = Field(default=3, ge=1)  # fewer people of either class than this teach nothing
+    curves: int = Field(default=1024, ge=0)  # random curves a curved arm reads in the place of its features; 0 = none
+    bend: float = Field(default=0.15, gt=0)  # how soon a curve turns: gamma of the kernel, per mean squared distance
+
+
+class Curves(nn.Module):
+    """Random Fourier features of a Gaussian kernel (Rahimi and Recht, NIPS 2007): (n, p) -> (n, curves).
+
+    A ridge on them is kernel ridge regression, up to the number of curves, and holds no row of anybody.
+    """
+
+    def __init__(self, features: int, count: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("frequency", torch.zeros(features, count))
+        self.register_buffer("phase", torch.zeros(count))
+
+    @classmethod
+    def of(cls, x: NDArray[Any], count: int, bend: float, seed: int) -> Curves:
+        """Curves drawn for training features (n, p): exp(-bend * distance^2 / (sum of the features' variances))."""
+        rng, curves = np.random.default_rng(seed), cls(x.shape[1], count)
+        spread = max(float(np.nanvar(x, axis=0).sum()), 1e-12)
+        frequency = rng.standard_normal((x.shape[1], count)) * np.sqrt(2 * bend / spread)
+        drawn = {"centre": np.nanmean(x, axis=0), "frequency": frequency, "phase": rng.uniform(0, 2 * np.pi, count)}
+        curves.load_state_dict({k: torch.from_numpy(np.asarray(v, np.float32)) for k, v in drawn.items()})
+        return curves
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Curves (n, count); NaN where a feature is missing."""
+        angle = (features - self.get_buffer("centre")) @ self.get_buffer("frequency") + self.get_buffer("phase")
+        curved: Tensor = angle.cos() * (2 / angle.shape[1]) ** 0.5
+        return curved
 
 
 class LinearHead(nn.Module):
-    """Standardise, multiply, add: (n, p) features -> (n, k) phenotypes in their units or disease probabilities."""
+    """Standardise, multiply, add: (n, p) features -> (n, k) phenotypes in their units or disease probabilities.
 
-    def __init__(self, features: int, targets: int, logistic: bool) -> None:
+    With ``curves`` the features are turned into them first, and ``features`` is their number.
+    """
+
+    def __init__(self, features: int, targets: int, logistic: bool, curves: Curves | None = None) -> None:
         super().__init__()
-        self.logistic = logistic
+        self.logistic, self.curves = logistic, curves
         self.register_buffer("centre", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.register_buffer("weight", torch.zeros(features, targets))
@@ -63,13 +99,21 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Predictions (n, k); NaN for targets that could not be fitted."""
+        features = features if self.curves is None else self.curves(features)
         x = ((features - self.get_buffer("centre")) / self.get_buffer("scale")).nan_to_num(0.0)  # missing = mean
         y = x @ self.get_buffer("weight") + self.get_buffer("bias")
         return y.sigmoid() if self.logistic else y
 
+    @classmethod
+    def like(cls, state: Mapping[str, Tensor], logistic: bool) -> LinearHead:
+        """An empty head of the sizes of a stored one."""
+        frequency = state.get("curves.frequency")
+        curves = None if frequency is None else Curves(*frequency.shape)
+        return cls(*state["weight"].shape, logistic=logistic, curves=curves)  # type: ignore[misc]
+
 
 def mean_head(a: LinearHead, b: LinearHead) -> LinearHead:
-    """The linear head that predicts the mean of two."""
+    """The linear head that predicts the mean of two that read the same features."""
     head = LinearHead(*a.get_buffer("weight").shape, logistic=a.logistic)  # type: ignore[misc]
     weights = [h.get_buffer("weight") * (a.get_buffer("scale") / h.get_buffer("scale"))[:, None] for h in (a, b)]
     shift = (a.get_buffer("centre") - b.get_buffer("centre")) / b.get_buffer("scale")
