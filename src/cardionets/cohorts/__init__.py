@@ -30,7 +30,7 @@ TEXT: Final = (
     "device",
     "excluded",
 )
-NUMBERS: Final = ("age", "height_cm", "weight_kg", *phenotypes.NAMES)
+NUMBERS: Final = ("age", "height_cm", "weight_kg")
 DATES: Final = ("ecg_date", "cmr_date")
 CODE_COLUMNS: Final = ("person", "record", "vocabulary", "code", "date")
 CODED: Final = ("none", "ecg", "full")
@@ -42,8 +42,8 @@ class Index:
     """What a centre has.
 
     ``records``: one row per ECG, columns ``TEXT`` (paths relative to the cohort's folder, "" = none; ``excluded`` is a
-    reason or ""), ``sex`` ("F", "M" or NA), ``NUMBERS`` (years, cm, kg, phenotype units; NaN = unknown) and ``DATES``
-    (NaT = unknown). ``codes``: one row per diagnosis, ``CODE_COLUMNS``; ``record`` is "" where the code belongs to the
+    reason or ""), ``sex`` ("F", "M" or NA), ``NUMBERS`` (years, cm, kg; NaN = unknown), those phenotypes that the centre
+    has, in their units, and ``DATES`` (NaT = unknown). ``codes``: one row per diagnosis, ``CODE_COLUMNS``; ``record`` is "" where the code belongs to the
     person, and names the ECG where the code is that ECG's own report; vocabularies are "icd10", "icd9" and "snomed".
     ``notes``: what was ignored or assumed, for the check command.
     """
@@ -59,7 +59,8 @@ def make_index(records: pd.DataFrame, codes: pd.DataFrame | None = None, notes: 
     columns["coded"] = columns["coded"].where(columns["coded"].isin(CODED), "none")
     sex = _text(records, "sex").str.upper()
     columns["sex"] = sex.where(sex.isin(["F", "M"]), None).astype("string")
-    columns |= {name: pd.to_numeric(_column(records, name, np.nan), errors="coerce").astype(float) for name in NUMBERS}
+    numbers = (*NUMBERS, *(name for name in phenotypes.NAMES if name in records))
+    columns |= {name: pd.to_numeric(_column(records, name, np.nan), errors="coerce").astype(float) for name in numbers}
     columns |= {name: dates(_column(records, name, None)) for name in DATES}
     table = pd.DataFrame(columns).reset_index(drop=True)
     codes = pd.DataFrame(columns=list(CODE_COLUMNS)) if codes is None else codes

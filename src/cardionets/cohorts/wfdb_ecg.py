@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from stat import S_ISREG
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,7 @@ class Form:
     unit: str
 
 
-@dataclass(frozen=True)
-class Channel:
+class Channel(NamedTuple):
     """One signal line of a header; ``checksum`` None where the header stops short of it."""
 
     file: str
@@ -122,18 +122,13 @@ def _form(kind: str, gain: str, zero: str) -> Form | str:
 
 
 def _channel(path: Path, parts: list[str]) -> Channel:
-    if "/" in parts[0] or "\\" in parts[0] or parts[0] in ("", ".", ".."):
-        raise _bad(path, f"signal file {parts[0]!r} leaves the folder")
-    kind, gain, _, zero, _, checksum, *rest = [*parts[1:], *[""] * max(0, 7 - len(parts))]
+    file, kind, gain, _, zero, _, checksum, _, *name = [*parts, *[""] * (8 - len(parts))]
+    if "/" in file or "\\" in file or file in (".", ".."):
+        raise _bad(path, f"signal file {file!r} leaves the folder")
     form = _form(kind, gain, zero)
     if isinstance(form, str):
         raise _bad(path, form)
-    return Channel(
-        file=parts[0],
-        form=form,
-        checksum=int(checksum) if checksum else None,
-        name=" ".join(rest[1:]) or f"channel {parts[0]}",
-    )
+    return Channel(file, form, int(checksum) if checksum else None, " ".join(name) or f"channel {file}")
 
 
 def _format16(path: Path, header: Header) -> NDArray[np.int16]:
@@ -146,24 +141,25 @@ def _format16(path: Path, header: Header) -> NDArray[np.int16]:
         length = header.samples or len(data) // len(group)
         if len(data) < length * len(group):
             raise corrupt(path, f"{file} holds {len(data) // len(group)} samples per lead instead of {length}")
-        rows += list(data[: length * len(group)].reshape(length, len(group)).T)  # (T, lead) -> (lead, T)
-    signal = np.stack(rows)
+        rows.append(data[: length * len(group)].reshape(length, len(group)).T)  # (T, lead) -> (lead, T)
+    signal = np.ascontiguousarray(rows[0]) if len(rows) == 1 else np.concatenate(rows)
     _verify(path, header, signal)
     return signal
 
 
 def _verify(path: Path, header: Header, signal: NDArray[np.int16]) -> None:
-    sums = signal.sum(axis=1, dtype=np.int64)
-    for channel, total in zip(header.channels, sums):
-        if channel.checksum is not None and (int(total) - channel.checksum) % 65536:
+    sums = signal.view(np.uint16).sum(axis=1, dtype=np.uint16)  # a checksum has 16 bits: overflow is meant
+    for channel, total in zip(header.channels, sums.tolist()):
+        if channel.checksum is not None and (total - channel.checksum) % 65536:
             raise corrupt(path, f"the checksum of lead {channel.name} does not fit")
 
 
 def _physical(header: Header, digital: NDArray[Any]) -> NDArray[np.float32]:
-    baseline = np.array([channel.form.baseline for channel in header.channels], np.float32)
-    signal = digital.astype(np.float32) - baseline[:, None] if baseline.any() else digital.astype(np.float32)
-    if (lost := digital == MISSING[16]).any():
-        signal[lost] = np.nan
+    signal = digital.astype(np.float32)
+    if any(channel.form.baseline for channel in header.channels):
+        signal -= np.array([[channel.form.baseline] for channel in header.channels], np.float32)
+    if digital.min(initial=0) == MISSING[16]:
+        signal[digital == MISSING[16]] = np.nan
     return signal
 
 
@@ -187,11 +183,15 @@ def _check_files(path: Path, header: Header) -> None:
     """Every signal file must lie beside the header and be no larger than one recording is."""
     for file in dict.fromkeys(channel.file for channel in header.channels):
         source = path.with_name(file)
-        if not source.is_file():
+        try:
+            found = source.stat()
+        except OSError:
+            found = None
+        if found is None or not S_ISREG(found.st_mode):
             raise RecordError(
                 "unreadable", f"{path.name}: its signal file {file} is missing; copy it beside the header."
             )
-        if source.stat().st_size > MAX_BYTES:
+        if found.st_size > MAX_BYTES:
             raise RecordError("too_large", f"{file}: more than {MAX_BYTES >> 20} MiB are not one recording; check it.")
 
 
@@ -204,7 +204,8 @@ def read_wfdb(path: Path) -> Raw:
     simple = all(form.format == 16 and form.per_frame == 1 and form.skew == 0 for form in forms)
     signal = _physical(header, _format16(path, header)) if simple else _by_library(path, header)
     uncalibrated = any(form.gain == 0 for form in forms)
-    scale = None if uncalibrated else np.array([unit_uv(form.unit, path) / form.gain for form in forms])
+    step = {form: unit_uv(form.unit, path) / form.gain for form in dict.fromkeys(forms) if not uncalibrated}
+    scale = None if uncalibrated else np.array([step[form] for form in forms])
     return Raw(
         signal,
         tuple(channel.name for channel in header.channels),
