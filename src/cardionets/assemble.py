@@ -159,12 +159,13 @@ def _rows(kept: pd.DataFrame) -> pd.DataFrame:
 
 def _parts(blocks: list[Path], kept: pd.DataFrame) -> Iterator[tuple[str, int, NDArray[Any]]]:
     """Parts for :func:`cardionets.store.write`: what a block adds to an array is one run of consecutive rows."""
-    for number, mine in kept.groupby("block"):
+    for number in kept["block"].unique().tolist():
+        mine = kept[kept["block"] == number]
         for name, column in store.ROW_OF.items():
             new = mine[mine[f"{name}_new"]] if f"{name}_new" in mine else mine
             if len(new):
                 slots = new[f"{name}_slot" if f"{name}_slot" in new else "slot"].to_numpy(int)
-                yield name, int(new[column].iloc[0]), np.load(blocks[int(number)] / f"{name}.npy", "r")[slots]
+                yield name, int(new[column].iloc[0]), np.load(blocks[number] / f"{name}.npy", "r")[slots]
 
 
 def records_table(kept: pd.DataFrame, index: Index, centre: str, window: str) -> pd.DataFrame:

@@ -144,7 +144,9 @@ def _network(n: int) -> tuple[tuple[int, int], ...]:
     """
     steps = [(p, k) for p in (2**i for i in range(n.bit_length())) for k in (p >> i for i in range(p.bit_length()))]
     starts = ((p, k, j) for p, k in steps if p < n for j in range(k % p, n - k, 2 * k))
-    pairs = [(i, i + k) for p, k, j in starts for i in range(j, min(j + k, n - k)) if i // (2 * p) == (i + k) // (2 * p)]
+    pairs = [
+        (i, i + k) for p, k, j in starts for i in range(j, min(j + k, n - k)) if i // (2 * p) == (i + k) // (2 * p)
+    ]
     needed, kept = {n // 2, (n - 1) // 2}, []
     for pair in reversed(pairs):
         if needed & set(pair):

@@ -259,9 +259,7 @@ def _reversal(beat: Floats, rate: float) -> list[str]:
     return ["limb_reversal_la_ra"] if upside_down("I", -0.6, -0.5, -0.5) else []
 
 
-def noise_scores(
-    signal: NDArray[Any], rate: float, mains_hz: float, slow: Slow | None = None
-) -> dict[str, float]:
+def noise_scores(signal: NDArray[Any], rate: float, mains_hz: float, slow: Slow | None = None) -> dict[str, float]:
     """How noisy a raw signal (12, T) uV is, each in uV: baseline wander, mains, muscle noise.
 
     ``baseline_uv``: range of the slow drift (means over 1 s); ``mains_uv``: amplitude of the mains line, in the worst

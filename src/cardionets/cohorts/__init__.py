@@ -42,9 +42,10 @@ class Index:
     """What a centre has.
 
     ``records``: one row per ECG, columns ``TEXT`` (paths relative to the cohort's folder, "" = none; ``excluded`` is a
-    reason or ""), ``sex`` ("F", "M" or NA), ``NUMBERS`` (years, cm, kg; NaN = unknown), those phenotypes that the centre
-    has, in their units, and ``DATES`` (NaT = unknown). ``codes``: one row per diagnosis, ``CODE_COLUMNS``; ``record`` is "" where the code belongs to the
-    person, and names the ECG where the code is that ECG's own report; vocabularies are "icd10", "icd9" and "snomed".
+    reason or ""), ``sex`` ("F", "M" or NA), ``NUMBERS`` (years, cm, kg; NaN = unknown), those phenotypes that the
+    centre has, in their units, and ``DATES`` (NaT = unknown). ``codes``: one row per diagnosis, ``CODE_COLUMNS``;
+    ``record`` is "" where the code belongs to the person, and names the ECG where the code is that ECG's own report;
+    vocabularies are "icd10", "icd9" and "snomed".
     ``notes``: what was ignored or assumed, for the check command.
     """
 
