@@ -152,7 +152,7 @@ def test_codes_that_decide_nothing_may_be_left_behind():
     codes = [*listed, "I421", "I10", "E11"]
     rows = [(name, "", v, code, "2019-01-01") for name, code in zip(names, codes) for v in labels.VOCABULARIES]
     index = make_index(people(*names), table(*rows))
-    few = labels.relevant(index.codes)
+    few = index.codes[labels.decides(index.codes["vocabulary"], index.codes["code"])]
     assert 0 < len(few) < len(index.codes) and not set(few["code"]) & {"I10", "E11"}
     lean = type(index)(index.records, few)
     pd.testing.assert_frame_equal(

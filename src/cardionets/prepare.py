@@ -94,9 +94,12 @@ def make_plan(study: Study, name: str) -> Plan:
     cohort, protocol = study.cohort(name), study.protocol
     index = cohorts.index(cohort)
     records, salt = index.records, protocol.split.salt
-    ids = {kind: splits.pseudonyms(records[kind], kind, name, salt) for kind in ("person", "record")}
-    table = records.assign(**{f"{kind}_id": pd.array(names, dtype="str") for kind, names in ids.items()})
-    index = Index(table, labels.relevant(index.codes), index.notes)
+    ids = {
+        f"{kind}_id": pd.array(splits.pseudonyms(records[kind], kind, name, salt), dtype="str")
+        for kind in ("person", "record")
+    }
+    table = records.assign(**ids)
+    index = Index(table, index.codes[labels.decides(index.codes["vocabulary"], index.codes["code"])], index.notes)
     todo = table.loc[table["excluded"] == "", list(READ)].sort_values(["person_id", "record_id"])
     key = _fingerprint(todo, cohort, study)
     work = study.path("store", ".work", f"{name}-{key}")
@@ -109,9 +112,11 @@ def _fingerprint(todo: pd.DataFrame, cohort: Cohort, study: Study) -> str:
     """Changes with the files to read (name, size, time), the settings and the code that reads them."""
     digest = hashlib.sha256()
     for column in ("record_id", "ecg", "sax", "lax", "sax_mask", "lax_mask"):
-        digest.update("\n".join(todo[column]).encode())
-    for column in ("ecg", "sax", "lax", "sax_mask", "lax_mask"):
-        digest.update("\n".join(_stamp(cohort.path, name) for name in todo[column].unique()).encode())
+        names = todo[column].unique()
+        for some in (names[start : start + 10_000] for start in range(0, len(names), 10_000)):
+            stamps = ("" if column == "record_id" else _stamp(cohort.path, name) for name in some)
+            digest.update("".join(f"{name}\t{stamp}\n" for name, stamp in zip(some, stamps)).encode())
+        digest.update(f"{len(names)} {column} of {len(todo)}\n".encode())
     settings = (cohort.ecg, study.grid, study.protocol.ecg, study.protocol.quality)
     digest.update("\n".join([*(block.model_dump_json() for block in settings), str(cohort.mask_labels)]).encode())
     here = Path(__file__).parent

@@ -47,16 +47,16 @@ def hits(codes: pd.DataFrame, disease: Disease) -> pd.DataFrame:
     return codes[keep]
 
 
-def relevant(codes: pd.DataFrame) -> pd.DataFrame:
-    """The rows of an index's ``codes`` that decide a disease of the study or a subtype; most codes decide nothing."""
-    keep = np.zeros(len(codes), bool)
+def decides(vocabulary: pd.Series, code: pd.Series) -> np.ndarray:
+    """Whether each code decides a disease of the study or a subtype; most codes decide nothing."""
+    keep = np.zeros(len(code), bool)
     listed = {name: {c for d in BY_NAME.values() for c in getattr(d, name)} for name in VOCABULARIES}
     listed["icd10"] |= {code for kind in SUBTYPES.values() for code in kind}
-    for vocabulary, wanted in listed.items():
-        inside = (codes["vocabulary"] == vocabulary).to_numpy()
-        meant = {code for code in codes["code"][inside].unique() if matches(code, wanted, vocabulary)}
-        keep |= inside & codes["code"].isin(meant).to_numpy()
-    return codes[keep]
+    for name, wanted in listed.items():
+        inside = (vocabulary == name).to_numpy(bool)
+        meant = {one for one in code[inside].dropna().unique() if matches(one, wanted, name)}
+        keep |= inside & code.isin(meant).to_numpy()
+    return keep
 
 
 def _known_absent(coded: pd.Series, disease: Disease) -> np.ndarray:
