@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +70,7 @@ class Plan:
     gates: QualityGates
     measure: bool
 
-    @property
+    @cached_property
     def blocks(self) -> list[Path]:
         """Folders of all blocks, finished or not."""
         count = -(-len(self.table) // BLOCK)
