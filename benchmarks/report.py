@@ -71,7 +71,7 @@ def write(result: Path, before: Path, logs: Path, out: Path) -> str:
         plot(table[table["family"] == family], family, out)
     text = table.to_string(index=False, float_format="{:.4g}".format)
     shown = study.to_string(index=False)
-    where = profiled.to_string(index=False, float_format="{:.1%}".format)
+    where = profiled.to_string(index=False, float_format="{:.1%}".format) if len(profiled) else "no step was profiled"
     tables = "".join(f"\n```\n{part}\n```\n" for part in (text, where, shown))
     (out / "index.md").write_text(f"# Benchmarks\n\n{machine()}\n{tables}")
     return f"{machine()}\n{text}\n{where}\nwritten to {out}"

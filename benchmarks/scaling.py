@@ -49,7 +49,7 @@ def multiply(folder: Path, times: int) -> None:
     for path in tables["record_list.csv"]["path"]:
         text = (folder / f"{path}.hea").read_text()
         for copy in range(1, times):
-            (folder / f"{path}{MARK}{copy}.hea").write_text(text.replace("200(0)/mV", f"{200 - 0.01 * copy:.2f}(0)/mV"))
+            (folder / f"{path}{MARK}{copy}.hea").write_text(text.replace("200(0)/mV", f"{200 - 0.2 * copy:.1f}(0)/mV"))
     for name, table in tables.items():
         for copy in range(1, times):
             other = table.assign(subject_id=table["subject_id"] + f"{MARK}{copy}")
