@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.conftest import Measure, sized
-from cardionets import plan
+from cardionets import export, plan
 from cardionets.config import Study
 from cardionets.device import Draw
+from cardionets.encoders import cmr_settings, ecg_settings
+from cardionets.models.align import Aligner, AlignSettings
 from cardionets.models.ecg_mae import EcgEncoder, EcgMae, EcgMaeSettings, ecg_mae_loss
 from cardionets.models.layers import Transformer
 from cardionets.models.tokenizer import Tokenizer, TokenizerSettings
@@ -53,6 +57,28 @@ def test_ecg_inference(way: str, batch: int, study: Study, measure: Measure) -> 
         run = encoder if way == "eager" else torch.export.export(encoder, inputs).module()
         found = measure(lambda: run(*inputs), per=batch, unit="record")
         torch.testing.assert_close(found, encoder(*inputs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 256])
+@pytest.mark.parametrize("way", ["eager", "onnx"])
+def test_reader(way: str, batch: int, study: Study, measure: Measure, tmp_path: Path) -> None:
+    """Crop and aligned encoder as `python -m cardionets export` writes them, without heads: they are two products."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    aligner = Aligner(
+        study.block("align", AlignSettings), ecg_settings(study).encoder, cmr_settings(study).encoder.features
+    )
+    network, batch = export.Reader(aligner.eval(), torch.nn.Identity(), torch.nn.Identity()), sized(2, batch)
+    shapes = {name: layout(study.grid)[name][0] for name in export.INPUTS}
+    inputs = {name: 300 * torch.randn(batch, *shape) for name, shape in shapes.items()}
+    export._write(network, shapes, {}, tmp_path / "reader.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(tmp_path / "reader.onnx", options, providers=["CPUExecutionProvider"])
+    given = {name: x.numpy() for name, x in inputs.items()}
+    with torch.inference_mode():
+        run = (lambda: network(*inputs.values())) if way == "eager" else (lambda: session.run(None, given))
+        found, wanted = measure(run, per=batch, unit="record"), network(*inputs.values())
+    torch.testing.assert_close(torch.as_tensor(found[0]), wanted[0], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("way", ["encode", "decode"])

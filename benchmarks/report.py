@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import torch
 
-FAMILIES = ("prepare", "store", "models", "generator", "statistics", "pipeline")
+FAMILIES = ("prepare", "store", "models", "step", "generator", "statistics", "pipeline")
 
 
 def cases(path: Path) -> pd.DataFrame:
@@ -32,6 +32,16 @@ def cases(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def steps(path: Path) -> pd.DataFrame:
+    """Share of every kind of operator, and of the five largest, in the profiled training steps."""
+    rows = []
+    for bench in json.loads(path.read_text())["benchmarks"]:
+        for group in ("kinds", "largest"):
+            for name, share in bench["extra_info"].get(group, {}).items():
+                rows.append({"step": bench["name"].removeprefix("test_"), "of": group, "name": name, "share": share})
+    return pd.DataFrame(rows, columns=["step", "of", "name", "share"])
+
+
 def machine() -> str:
     """The machine in one line; its name and user stay out."""
     memory = psutil.virtual_memory().total / 1e9
@@ -48,19 +58,23 @@ def stages(logs: Path) -> pd.DataFrame:
 
 
 def write(result: Path, before: Path, logs: Path, out: Path) -> str:
-    """Write ``benchmarks.csv``, ``stages.csv``, ``index.md`` and one plot per family; the table as text."""
+    """Write ``benchmarks.csv``, ``stages.csv``, ``steps.csv``, ``index.md``, a plot per family; the tables as text."""
     table, old, study = cases(result), cases(before), stages(logs)
     earlier = old.set_index(["family", "case"])["median_ms"]
     keys = pd.MultiIndex.from_frame(table[["family", "case"]])
     table["ratio_to_before"] = table["median_ms"].to_numpy() / earlier.reindex(keys).to_numpy(float)
     table.to_csv(out / "benchmarks.csv", index=False, float_format="%.5g")
     study.to_csv(out / "stages.csv", index=False)
+    profiled = steps(result)
+    profiled.to_csv(out / "steps.csv", index=False, float_format="%.4f")
     for family in FAMILIES:
         plot(table[table["family"] == family], family, out)
     text = table.to_string(index=False, float_format="{:.4g}".format)
     shown = study.to_string(index=False)
-    (out / "index.md").write_text(f"# Benchmarks\n\n{machine()}\n\n```\n{text}\n```\n\n```\n{shown}\n```\n")
-    return f"{machine()}\n{text}\nwritten to {out}"
+    where = profiled.to_string(index=False, float_format="{:.1%}".format) if len(profiled) else "no step was profiled"
+    tables = "".join(f"\n```\n{part}\n```\n" for part in (text, where, shown))
+    (out / "index.md").write_text(f"# Benchmarks\n\n{machine()}\n{tables}")
+    return f"{machine()}\n{text}\n{where}\nwritten to {out}"
 
 
 def plot(table: pd.DataFrame, family: str, out: Path) -> None:

@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("family", ["prepare", "store", "models", "generator", "statistics", "pipeline"])
+@pytest.mark.parametrize("family", ["prepare", "store", "models", "step", "generator", "statistics", "pipeline"])
 def test_every_benchmark_runs(family: str) -> None:
     options = ["-q", "-o", "python_files=bench_*.py", "-p", "no:cacheprovider", "--benchmark-disable", "-p", "no:xdist"]
     file = f"benchmarks/bench_{family}.py"

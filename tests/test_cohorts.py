@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardionets import cohorts, phenotypes
+from cardionets import cohorts
 from cardionets.cohorts import labels, ukb, wfdb_tree
 from cardionets.config import Cohort, StudyError
 
@@ -343,11 +343,12 @@ def test_faults_of_any_layout(tmp_path):
         cohorts.index(cohort(tmp_path, "manifest"))
 
 
-def test_index_always_has_every_column():
+def test_index_has_every_column_and_the_phenotypes_of_the_centre():
     index = cohorts.make_index(pd.DataFrame({"record": ["1"], "person": ["1"], "ecg": ["x"], "age": ["old"]}))
     assert set(index.records) == {*cohorts.TEXT, "sex", *cohorts.NUMBERS, *cohorts.DATES}
-    assert index.records[list(phenotypes.NAMES)].isna().all().all()
     assert index.records["coded"].tolist() == ["none"]
+    measured = pd.DataFrame({"record": ["1"], "person": ["1"], "lv_ef": ["61"]})
+    assert set(cohorts.make_index(measured).records) - set(index.records) == {"lv_ef"}
     assert list(index.codes) == list(cohorts.CODE_COLUMNS)
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cardionets import gates
+from cardionets import beats, gates
 from cardionets.beats import BEFORE_S, median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.cohorts.recording import UNIT_UV
@@ -180,6 +180,13 @@ def test_tall_t_waves_and_a_dead_noisy_lead_do_not_count() -> None:
     beats = len(r_peaks(signal, 500))
     signal[9] = np.random.default_rng(0).normal(0, 900, 5000)
     assert len(r_peaks(signal, 500)) == beats
+
+
+@pytest.mark.parametrize("count", range(1, 26))
+def test_median_of_a_few_beats_is_the_median(count: int) -> None:
+    x = np.random.default_rng(count).normal(size=(count, 3, 50)).astype(np.float32)
+    x[:, 0] = np.round(x[:, 0])  # ties
+    np.testing.assert_array_equal(beats._median(x), np.median(x, axis=0))
 
 
 def test_median_beat_has_its_window_and_leaves_ectopics_out() -> None:

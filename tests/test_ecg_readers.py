@@ -161,6 +161,54 @@ def test_wfdb_leads_of_several_samples_in_a_frame(tmp_path: Path) -> None:
     np.testing.assert_array_equal(record.signal, counts() * 5)
 
 
+def segmented(folder: Path, **changes: str) -> Path:
+    """A master header of two segments of 400 and 200 samples, the second with another gain."""
+    for name, part, gain in (("s1", counts()[:, :400], 200.0), ("s2", 2 * counts()[:, 400:], 400.0)):
+        wfdb.wrsamp(
+            name, fs=500, units=["mV"] * 12, sig_name=list(LEADS), d_signal=part.T.astype(np.int64), fmt=["16"] * 12,
+            adc_gain=[gain] * 12, baseline=[0] * 12, write_dir=str(folder),
+        )  # fmt: skip
+    text = "m/2 12 500 600 10:00:00 01/02/2020\ns1 400\ns2 200\n# Age: 61\n"
+    for old, new in changes.items():
+        text = text.replace(old.replace("_", " "), new)
+    (folder / "m.hea").write_text(text)
+    return folder / "m.hea"
+
+
+def test_segments_of_a_wfdb_record_are_joined(tmp_path: Path) -> None:
+    path = segmented(tmp_path)
+    record = read_ecg(path)
+    np.testing.assert_allclose(record.signal, counts() * 5, atol=1e-3)
+    assert (record.rate, record.age, str(record.date)) == (500, 61, "2020-02-01 10:00:00")
+    millivolts = wfdb.rdrecord(str(path.with_suffix(""))).p_signal
+    np.testing.assert_allclose(record.signal.T / 1000, millivolts, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"s2_200": "../s2 200"}, "header_invalid"), ({"s2_200": "/etc/s2 200"}, "header_invalid"),
+        ({"s2_200": "~ 200"}, "unsupported"), ({"s1_400": "s1 0"}, "unsupported"),
+        ({"m/2": "m/3"}, "header_invalid"), ({"500_600": "500 700"}, "header_invalid"),
+        ({"s2_200": "s2 100", "500_600": "500 500"}, "unreadable"), ({"12_500": "12 250"}, "unsupported"),
+        ({"s2_200": "m 200"}, "header_invalid"), ({"s2_200": "s3 200"}, "missing"),
+        ({"s2_200": "s2 9000000", "500_600": "500"}, "too_large"), ({"m/2": "m/x"}, "header_invalid"),
+    ],
+)  # fmt: skip
+def test_segments_that_lie_are_refused(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
+    with pytest.raises(RecordError) as fault:
+        read_ecg(segmented(tmp_path, **changes))
+    assert fault.value.reason == reason
+
+
+def test_segments_of_other_leads_are_refused(tmp_path: Path) -> None:
+    path = segmented(tmp_path)
+    text = (tmp_path / "s2.hea").read_text()
+    (tmp_path / "s2.hea").write_text(text.replace(" V5", " V0").replace(" V6", " V5").replace(" V0", " V6"))
+    with pytest.raises(RecordError, match="segments differ in leads"):
+        read_ecg(path)
+
+
 def _lines(file: str, gain: str, rows: NDArray[np.int16], names: list[str]) -> list[str]:
     sums = rows.sum(axis=1, dtype=np.int64).astype(np.int16)
     return [f"{file} 16 {gain} 16 0 {row[0]} {total} 0 {name}" for row, total, name in zip(rows, sums, names)]
@@ -187,7 +235,8 @@ def test_wfdb_several_files_baseline_missing_samples_and_units(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("r.mat 12 500 600", "header_invalid"), ("r/2 12 500 600", "unsupported"), ("r 13 500 600", "header_invalid"),
+        ("r.mat 12 500 600", "header_invalid"), ("r/2 12 500 600", "header_invalid"),
+        ("r 13 500 600", "header_invalid"),
         ("", "header_invalid"), ("r 12 500 9000", "unreadable"), ("r 12 x 600", "unreadable"),
         ("r 12 0 600", "rate_unknown"),
     ],

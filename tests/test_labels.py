@@ -144,3 +144,18 @@ def test_withdrawn_and_site_lists_mark_their_people(tmp_path):
     missing = cohort.model_copy(update={"exclude": "other.txt"})
     with pytest.raises(StudyError, match=r"exclude: other.txt does not exist"):
         labels.mark_excluded(make_index(people("a")), missing)
+
+
+def test_codes_that_decide_nothing_may_be_left_behind():
+    listed = [c for d in diseases.DISEASES for v in labels.VOCABULARIES for c in (getattr(d, v)[:1])]
+    names = [f"p{i}" for i in range(len(listed) + 3)]
+    codes = [*listed, "I421", "I10", "E11"]
+    rows = [(name, "", v, code, "2019-01-01") for name, code in zip(names, codes) for v in labels.VOCABULARIES]
+    index = make_index(people(*names), table(*rows))
+    few = index.codes[labels.decides(index.codes["vocabulary"], index.codes["code"])]
+    assert 0 < len(few) < len(index.codes) and not set(few["code"]) & {"I10", "E11"}
+    lean = type(index)(index.records, few)
+    pd.testing.assert_frame_equal(
+        labels.disease_table(lean, diseases.NAMES, "any"), labels.disease_table(index, diseases.NAMES, "any")
+    )
+    pd.testing.assert_series_equal(labels.subtypes(lean), labels.subtypes(index))

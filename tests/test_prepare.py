@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from cardionets import cohorts, prepare, splits
+from cardionets import assemble, cohorts, prepare, splits
 from cardionets.__main__ import main
 from cardionets.assemble import ACROSS, WITHIN, _lines, duplicates
 from cardionets.cohorts.check import check, render
@@ -140,6 +141,22 @@ def test_same_bytes_for_workers_shards_and_order_of_the_table(study, monkeypatch
     assert len(list(work.glob("block-*"))) == len(prepare.make_plan(study, "mimic").blocks) >= 4
     monkeypatch.setattr(prepare, "run_block", None)
     assert content(prepare.prepare(study, "mimic", workers=1)) == first
+
+
+def test_tables_read_group_by_group_give_the_same_store(study, monkeypatch):
+    for name in ("ukb", "mimic"):
+        monkeypatch.setattr(prepare, "BLOCK", 64)
+        whole = Store.open(prepare.prepare(study, name, workers=1))
+        before, records = content(whole.path), whole.records
+        assert pq.ParquetFile(whole.path / "records.parquet").num_row_groups == 1
+        monkeypatch.setattr(prepare, "BLOCK", 5)
+        monkeypatch.setattr(assemble, "TOGETHER", 2)
+        after = content(prepare.prepare(study, name, workers=1))
+        assert pq.ParquetFile(whole.path / "records.parquet").num_row_groups > 1
+        assert {k for k in before if before[k] != after[k]} <= {"records.parquet"}
+        pd.testing.assert_frame_equal(Store.open(whole.path).records, records)
+        records.to_parquet(study.root / "pandas.parquet", index=False)
+        assert (study.root / "pandas.parquet").read_bytes() == before["records.parquet"]
 
 
 def test_an_interrupted_run_repeats_no_finished_block(study, monkeypatch):

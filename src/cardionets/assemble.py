@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from cardionets import diseases, flow, phenotypes, schema, splits, store
 from cardionets.cohorts import Index, labels
-from cardionets.config import Cohort, Study, StudyError
+from cardionets.config import Cohort, SplitProtocol, Study, StudyError
 
 CINES: Final = {"sax": "sax", "4ch": "lax"}
 ACROSS: Final = "duplicate_across_people"
 WITHIN: Final = "duplicate_of_same_person"
-SAID: Final = ("record_id", "person", "age", "sex", "excluded")
+TOGETHER: Final = 64
+"""Blocks whose tables are held at once: one row group of the records table."""
+SAID: Final = ("person", "age", "sex", "excluded")
 """What the flow needs to know of everybody."""
+VIEW: Final = tuple(f"{view}_{key}" for view in CINES for key in ("slot", "mask_slot", "reason", "mask_reason"))
 ROWS: Final = tuple(store.ROW_OF.values())
 
 
@@ -28,20 +31,73 @@ def assemble(index: Index, table: pd.DataFrame, blocks: list[Path], study: Study
 
     ``index``: everything the centre has, with ``person_id`` and ``record_id``; ``table``: the rows of it that were
     read, in the order of ``blocks``, under their labels in the index. Raises StudyError when a block does not fit or no
-    record can be used. Each table is as narrow as what follows needs, for there may be millions of rows.
+    record can be used. There may be millions of rows: of everybody a few numbers are held, all else group by group.
     """
     cohort, protocol = study.cohort(name), study.protocol
-    lines = _complete(_lines(blocks), index.records.loc[table.index])
-    lines["reason"] = lines["reason"].where(lines["reason"] != "", duplicates(lines))
-    _require_some(lines, name)
-    kept = _rows(lines[lines["reason"] == ""].reset_index(drop=True))
-    kept["split"] = splits.assign(kept["person_id"], protocol.split) if cohort.is_split else "test"
-    steps = _flow(index.records[list(SAID)], lines[["record_id", "reason", "age", "sex"]], kept)
-    del lines
-    records = records_table(kept, Index(kept, index.codes), name, protocol.endpoints.window)
-    parts = _parts(blocks, kept[["block", *_pointers(kept)]].copy())
-    del kept
-    store.write(target, study.grid, _meta(cohort, study, name, index.notes), records, steps, parts)
+    gist = _gist(index, table, blocks)
+    gist["reason"] = gist["reason"].where(gist["reason"] != "", duplicates(gist)).astype("str")
+    _require_some(gist, name)
+    kept = _rows(gist[gist["reason"] == ""].drop(columns=["reason", "digest"]))
+    kept["split"] = _split(table["person_id"].loc[kept.index], protocol.split) if cohort.is_split else "test"
+    kept["split"] = kept["split"].astype("str")
+    steps = _flow(index.records[list(SAID)], gist[["reason", "age", "sex"]], kept)
+    del gist
+    groups = _groups(index, table, blocks, kept)
+    records = (records_table(lines, part, name, protocol.endpoints.window) for lines, part in groups)
+    store.write(target, study.grid, _meta(cohort, study, name, index.notes), records, steps, _parts(blocks, kept))
+
+
+def _together(index: Index, table: pd.DataFrame, blocks: list[Path]) -> Iterator[pd.DataFrame]:
+    """What the centre and the files say of the records in some blocks, blocks after blocks, labelled as ``table``."""
+    start = 0
+    for first in range(0, len(blocks), TOGETHER):
+        lines = _lines(blocks[first : first + TOGETHER])
+        labels = table.index[start : start + len(lines)]
+        start += len(lines)
+        last = first + TOGETHER >= len(blocks)
+        if len(labels) < len(lines) or (last and start != len(table)):
+            text = f"{start} records or more in the blocks but {len(table)} in the plan; delete the folder."
+            raise StudyError(f"store/.work: {text}")
+        block = first + lines["block"].cat.codes.to_numpy(np.int32)
+        yield _complete(lines, index.records.loc[labels]).assign(block=block).set_axis(labels)
+
+
+def _gist(index: Index, table: pd.DataFrame, blocks: list[Path]) -> pd.DataFrame:
+    """Of every record, labelled as ``table``, what exclusions, rows and the flow need: some hundred bytes."""
+    parts = []
+    for lines in _together(index, table, blocks):
+        part = lines[["age", "block"]].copy()
+        for column in ("sex", "reason", "digest", *(name for name in VIEW if name.endswith("reason"))):
+            part[column] = lines[column].astype("str")
+        for column in ("slot", *(name for name in VIEW if name.endswith("slot"))):
+            part[column] = lines[column].fillna(-1).astype(np.int32)
+        parts.append(part.assign(**{name: _true(lines[name]) for name in _flags(lines)}))
+    gist = pd.concat(parts)
+    gist = gist.assign(**{name: _true(gist[name]) for name in _flags(gist)})
+    for view, path in CINES.items():
+        gist[f"{view}_file"] = pd.factorize(table[path] + "|" + table[f"{path}_mask"])[0].astype(np.int32)
+    return gist.assign(person_id=pd.factorize(table["person_id"])[0].astype(np.int32))
+
+
+def _true(flag: pd.Series) -> pd.Series:
+    return flag.astype("boolean").fillna(False).astype(bool)
+
+
+def _split(people: pd.Series, protocol: SplitProtocol) -> NDArray[Any]:
+    codes, unique = pd.factorize(people)
+    return splits.assign(unique, protocol)[codes]
+
+
+def _groups(
+    index: Index, table: pd.DataFrame, blocks: list[Path], kept: pd.DataFrame
+) -> Iterator[tuple[pd.DataFrame, Index]]:
+    """The kept records, group by group, with their rows and split, and the same with their people's codes."""
+    flags = _flags(kept)
+    for lines in _together(index, table, blocks):
+        mine = kept.loc[kept.index.intersection(lines.index), ["split", *ROWS[1:], *flags]]
+        whole = lines.drop(columns=_flags(lines)).loc[mine.index].join(mine)
+        codes = index.codes[index.codes["person"].isin(whole["person"])]
+        yield whole, Index(whole, codes)
 
 
 def _lines(blocks: list[Path]) -> pd.DataFrame:
@@ -54,14 +110,12 @@ def _lines(blocks: list[Path]) -> pd.DataFrame:
 
 def _complete(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """What was read beside what the centre says; the centre's table wins, the file fills its gaps."""
-    if len(lines) != len(table):
-        raise StudyError(
-            f"store/.work: {len(lines)} records in the blocks but {len(table)} in the plan; delete the folder."
-        )
     said = ("file_age", "file_sex", "file_date", "file_device", "digest", *schema.FEATURES, *schema.NOISE)
     views = (f"{view}_{key}" for view in CINES for key in ("slot", "mask_slot", "reason", "mask_reason", "scanned"))
     lines = lines.reindex(columns=list(dict.fromkeys([*lines.columns, *said, *views])))
     both = pd.concat([table.reset_index(drop=True), lines], axis=1)
+    unknown = [name for name in phenotypes.NAMES if name not in both]
+    both = pd.concat([both, pd.DataFrame(np.nan, index=both.index, columns=unknown)], axis=1)
     both["age"] = both["age"].fillna(pd.to_numeric(both["file_age"]))
     both["sex"] = both["sex"].where(both["sex"].notna(), both["file_sex"])
     both["device"] = both["device"].where(both["device"].fillna("").ne(""), both["file_device"])
@@ -96,30 +150,22 @@ def _rows(kept: pd.DataFrame) -> pd.DataFrame:
     """Final rows of every array; records of one person that name the same cine share its row."""
     kept = kept.assign(row=np.arange(len(kept)))
     for name, column in list(store.ROW_OF.items())[2:]:
-        path = CINES[name.removesuffix("_mask")]
         has = kept[f"{name}_slot"] >= 0
-        key = kept[path] + "|" + kept[f"{path}_mask"]
         kept[column] = -1
-        kept.loc[has, column] = pd.factorize(key[has])[0]
+        kept.loc[has, column] = pd.factorize(kept[f"{name.removesuffix('_mask')}_file"][has])[0]
         kept[f"{name}_new"] = has & ~kept[column].where(has).duplicated()
     return kept
 
 
-def _pointers(kept: pd.DataFrame) -> list[str]:
-    """Columns that say where a row of an array lies in its block and in the store, and whether it is the first."""
-    return [str(name) for name in kept if str(name) in ROWS or str(name).endswith(("slot", "_new"))]
-
-
 def _parts(blocks: list[Path], kept: pd.DataFrame) -> Iterator[tuple[str, int, NDArray[Any]]]:
     """Parts for :func:`cardionets.store.write`: what a block adds to an array is one run of consecutive rows."""
-    groups = {str(name): group for name, group in kept.groupby("block", observed=True)}
-    for block in (path for path in blocks if path.name in groups):
-        mine = groups[block.name]
+    for number in kept["block"].unique().tolist():
+        mine = kept[kept["block"] == number]
         for name, column in store.ROW_OF.items():
             new = mine[mine[f"{name}_new"]] if f"{name}_new" in mine else mine
             if len(new):
                 slots = new[f"{name}_slot" if f"{name}_slot" in new else "slot"].to_numpy(int)
-                yield name, int(new[column].iloc[0]), np.load(block / f"{name}.npy", "r")[slots]
+                yield name, int(new[column].iloc[0]), np.load(blocks[number] / f"{name}.npy", "r")[slots]
 
 
 def records_table(kept: pd.DataFrame, index: Index, centre: str, window: str) -> pd.DataFrame:
@@ -153,15 +199,12 @@ def _interval(kept: pd.DataFrame) -> pd.Series:
     return days.where(imaged)
 
 
-def _flow(everybody: pd.DataFrame, lines: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    read = lines.set_index("record_id")
-    source = everybody.set_index("record_id")
+def _flow(source: pd.DataFrame, read: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    # All three are labelled as the index; of what was read, age and sex include what the files said
     for column in ("age", "sex"):
         source[column] = read[column].reindex(source.index).where(source["excluded"] == "", source[column])
     reason = source["excluded"].where(source["excluded"] != "", read["reason"].reindex(source.index))
-    reasons = [f"{view}_{kind}" for view in CINES for kind in ("reason", "mask_reason")]
-    shown = kept[["record_id", "split", "sax_row", "lax_row", *reasons, *_flags(kept)]]
-    used = shown.set_index("record_id").reindex(source.index[(reason == "").to_numpy()])
+    used = kept.reindex(source.index[(reason == "").to_numpy()])
     cines = {"sax": used["sax_row"] >= 0, "4ch": used["lax_row"] >= 0}
     cines["sax and 4ch"] = cines["sax"] & cines["4ch"]
     bad = {view: used[f"{view}_reason"].fillna("") for view in CINES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ Indices = NDArray[np.int64]
 
 _REFRACTORY_S = 0.24
 _T_WAVE_S = 0.40
+_FEW_BEATS = 20
 
 
 def quantile(values: NDArray[Any], share: float) -> float:
@@ -32,7 +34,8 @@ def _slope(signal: NDArray[Any], rate: float) -> Floats:
     # Absolute difference over about 16 ms: (12, T) -> (12, T); removes baseline, keeps the steepness of the QRS
     k = max(1, round(0.008 * rate))
     d = np.zeros(signal.shape, np.float32)
-    d[:, k:-k] = np.abs(signal[:, 2 * k :] - signal[:, : -2 * k])
+    inner = np.subtract(signal[:, 2 * k :], signal[:, : -2 * k], out=d[:, k:-k])
+    np.abs(inner, out=inner)
     return d
 
 
@@ -40,11 +43,12 @@ def _activity(signal: NDArray[Any], rate: float) -> Floats:
     """Steepness over all leads, (12, T) -> (T,): each lead scaled by its own QRS, so that no single lead decides."""
     d = _slope(signal, rate)
     every = max(1, int(rate // 125))
-    scale = np.partition(d[:, ::every], int(0.97 * (d[:, ::every].shape[1] - 1)), axis=1)
-    level = scale[:, int(0.97 * (scale.shape[1] - 1))]
+    some = d[:, ::every]
+    place = int(0.97 * (some.shape[1] - 1))
+    level = np.partition(some, place, axis=1)[:, place]
     weight = 1 / np.maximum(level, max(0.3 * quantile(level, 0.5), 1e-3))
-    scaled = np.minimum(d * weight[:, None], 3.0)
-    smooth: Floats = scipy.ndimage.uniform_filter1d(scaled.mean(0), max(1, round(0.09 * rate)), mode="nearest")
+    np.minimum(np.multiply(d, weight[:, None], out=d), 3.0, out=d)
+    smooth: Floats = scipy.ndimage.uniform_filter1d(d.mean(0), max(1, round(0.09 * rate)), mode="nearest")
     return smooth
 
 
@@ -79,7 +83,7 @@ def _search_back(activity: Floats, size: Floats, found: Indices, limits: tuple[f
     least = limits[0] + 0.15 * (limits[1] - limits[0])
     large = 0.4 * quantile(size[found], 0.5)
     after, before, margin = (round(seconds * rate) for seconds in (_T_WAVE_S, _REFRACTORY_S, 0.1))
-    edges = np.concatenate([[margin - after], found, [len(activity) + before - margin]])
+    edges = [margin - after, *found.tolist(), len(activity) + before - margin]
     more = []
     for left, right in pairwise(edges):
         start, stop = left + after, right - before
@@ -87,7 +91,7 @@ def _search_back(activity: Floats, size: Floats, found: Indices, limits: tuple[f
             top = start + int(activity[start:stop].argmax())
             if start < top < stop - 1 and activity[top] > least and size[top] > large:
                 more.append(top)
-    return np.sort(np.concatenate([found, np.array(more, np.int64)]))
+    return np.sort(np.concatenate([found, np.array(more, np.int64)])) if more else found
 
 
 def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
@@ -110,39 +114,67 @@ def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
     if len(found) > 2:
         size = scipy.ndimage.maximum_filter1d(np.sqrt(power), 2 * reach + 1, mode="nearest")
         found = _search_back(activity, size, found, limits, rate)
-    around = np.clip(found[:, None] + np.arange(-reach, reach + 1), 0, x.shape[1] - 1)  # (beat, window)
-    return np.unique(around[np.arange(len(found)), power[around].argmax(1)])
+    around = found[:, None] + np.arange(-reach, reach + 1)  # (beat, window); windows of two beats never touch
+    around = np.minimum(np.maximum(around, 0), x.shape[1] - 1)
+    peaks: Indices = around[np.arange(len(found)), power[around].argmax(1)]
+    return peaks
+
+
+def mean_rate(peaks: Indices, rate: float) -> float:
+    """Beats per minute from the mean RR interval; NaN with fewer than two beats."""
+    rr = np.diff(peaks) / rate
+    return float(60 / rr.mean()) if len(rr) else np.nan
 
 
 def rr_features(peaks: Indices, rate: float) -> dict[str, float]:
     """``rate_bpm`` (mean), ``rr_cv`` (SD / mean) and ``rr_rmssd_ms`` of the RR intervals; NaN with too few beats."""
     rr = np.diff(peaks) / rate
     return {
-        "rate_bpm": float(60 / rr.mean()) if len(rr) else np.nan,
+        "rate_bpm": mean_rate(peaks, rate),
         "rr_cv": float(rr.std() / rr.mean()) if len(rr) > 1 else np.nan,
         "rr_rmssd_ms": float(1000 * np.sqrt(np.mean(np.diff(rr) ** 2))) if len(rr) > 1 else np.nan,
     }
 
 
+@lru_cache(maxsize=64)
+def _network(n: int) -> tuple[tuple[int, int], ...]:
+    """Pairs of ``n`` values to put in order, one after the other, until the middle ones are in place.
+
+    Batcher's odd-even merge sort (Proc. AFIPS 1968;32:307) without the comparisons that the middle does not need.
+    """
+    steps = [(p, k) for p in (2**i for i in range(n.bit_length())) for k in (p >> i for i in range(p.bit_length()))]
+    starts = ((p, k, j) for p, k in steps if p < n for j in range(k % p, n - k, 2 * k))
+    pairs = [
+        (i, i + k) for p, k, j in starts for i in range(j, min(j + k, n - k)) if i // (2 * p) == (i + k) // (2 * p)
+    ]
+    needed, kept = {n // 2, (n - 1) // 2}, []
+    for pair in reversed(pairs):
+        if needed & set(pair):
+            needed |= set(pair)
+            kept.append(pair)
+    return tuple(reversed(kept))
+
+
 def _median(x: Floats) -> Floats:
-    """``np.median(x, axis=0)`` of (beat, ...), by sorting: several times as fast for the few beats of a record."""
-    ordered = np.sort(x, axis=0)
-    half = len(x) // 2
-    middle: Floats = ordered[half] if len(x) % 2 else (ordered[half - 1] + ordered[half]) / 2
-    middle[np.isnan(ordered[-1])] = np.nan
+    """``np.median(x, axis=0)`` of finite (beat, ...): whole beats are compared, several times as fast for a few."""
+    half, odd = len(x) // 2, len(x) % 2
+    rows = list(x) if len(x) <= _FEW_BEATS else list(np.sort(x, axis=0))
+    for low, high in _network(len(x)) if len(x) <= _FEW_BEATS else ():
+        rows[low], rows[high] = np.minimum(rows[low], rows[high]), np.maximum(rows[low], rows[high])
+    middle: Floats = rows[half] if odd else (rows[half - 1] + rows[half]) / 2
     return middle
 
 
 def _aligned(signal: Floats, peaks: Indices, before: int, length: int, reach: int) -> Floats:
     # (12, T) -> (beat, 12, length): every beat shifted by at most ``reach`` samples to fit the median of all
-    first = peaks[:, None] - before - reach
-    energy = np.abs(signal).sum(0)[first + np.arange(length + 2 * reach)]  # (beat, length + 2 reach)
+    first = (peaks - before - reach).tolist()
+    size = np.abs(signal).sum(0)  # (T,)
+    energy = np.stack([size[start : start + length + 2 * reach] for start in first])  # (beat, length + 2 reach)
     template = _median(energy[:, reach : reach + length])
     template = template - template.mean()
     shifts = np.lib.stride_tricks.sliding_window_view(energy, length, axis=1)  # (beat, 2 reach + 1, length)
-    best = (shifts @ template).argmax(1)
-    columns = first + best[:, None] + np.arange(length)  # (beat, length)
-    return np.ascontiguousarray(signal[:, columns].transpose(1, 0, 2))
+    best = (shifts @ template).argmax(1).tolist()
+    return np.stack([signal[:, start + shift : start + shift + length] for start, shift in zip(first, best)])
 
 
 def median_beat(signal: NDArray[Any], peaks: Indices, rate: float) -> Floats:
@@ -173,7 +205,8 @@ def qrs_duration_ms(beat: NDArray[Any], rate: float) -> float:
     6 ms on five recordings). It is raised to the slope of the ST segment, short gaps are bridged; NaN for a flat beat.
     """
     x = np.asarray(beat, np.float32)
-    speed = np.sqrt(np.square(np.gradient(x, axis=1)).sum(0))  # (B,)
+    change = np.concatenate([x[:, 1:2] - x[:, :1], (x[:, 2:] - x[:, :-2]) / 2, x[:, -1:] - x[:, -2:-1]], axis=1)
+    speed = np.sqrt(np.square(change, out=change).sum(0))  # (B,)
     r = round(BEFORE_S * rate)
     lo, hi = max(0, r - round(0.13 * rate)), min(len(speed), r + round(0.17 * rate))
     top = float(speed[max(0, r - round(0.06 * rate)) : r + round(0.08 * rate)].max())

@@ -151,12 +151,12 @@ def _circle(samples: int, rate: float, target: float) -> _Circle:
     return _Circle(before, units * down, units * up, before // down * up, -(-samples * up // down))
 
 
-def _laid(x: Floats, circle: _Circle) -> Floats:
-    # (..., T) -> (..., length): both ends mirrored through their last sample, a straight line from end to start
-    before, samples = circle.before, x.shape[-1]
+def _laid(signal: NDArray[Any], middle: NDArray[Any], circle: _Circle) -> Floats:
+    # (..., T) - (..., 1) -> (..., length): both ends mirrored through their last sample, a line from end to start
+    before, samples = circle.before, signal.shape[-1]
     end = before + samples + before
-    out = np.empty((*x.shape[:-1], circle.length), np.float32)
-    out[..., before : before + samples] = x
+    out = np.empty((*signal.shape[:-1], circle.length), np.float32)
+    x = np.subtract(signal, middle, out=out[..., before : before + samples], casting="same_kind")
     out[..., :before] = 2 * x[..., :1] - x[..., before:0:-1]
     out[..., before + samples : end] = 2 * x[..., -1:] - x[..., -2 : -2 - before : -1]
     share = np.linspace(0, 1, circle.length - end + 2, dtype=np.float32)[1:-1]
@@ -164,14 +164,17 @@ def _laid(x: Floats, circle: _Circle) -> Floats:
     return out
 
 
-def _spectrum(x: NDArray[Any], rate: float, target: float) -> tuple[NDArray[np.complex64], _Circle]:
-    """Spectrum (..., F) of (..., T) on the circle at the target rate, scaled for :func:`_signal`."""
-    circle = _circle(x.shape[-1], rate, target)
-    found = scipy.fft.rfft(_laid(np.asarray(x, np.float32), circle))
+def _spectrum(
+    signal: NDArray[Any], middle: NDArray[Any], rate: float, target: float
+) -> tuple[NDArray[np.complex64], _Circle]:
+    """Spectrum (..., F) of (..., T) less ``middle`` on the circle at the target rate, scaled for :func:`_signal`."""
+    circle = _circle(signal.shape[-1], rate, target)
+    found = scipy.fft.rfft(_laid(signal, middle, circle))
     bins = circle.out // 2 + 1
     if found.shape[-1] < bins:
         found = np.concatenate([found, np.zeros((*found.shape[:-1], bins - found.shape[-1]), found.dtype)], axis=-1)
-    scaled: NDArray[np.complex64] = found[..., :bins] * np.float32(circle.out / circle.length)
+    scaled: NDArray[np.complex64] = found[..., :bins]
+    scaled *= np.float32(circle.out / circle.length)
     return scaled, circle
 
 
@@ -213,7 +216,7 @@ def mains_uv(x: NDArray[Any], rate: float, mains_hz: float) -> NDArray[np.float3
     if mains_hz + 3 >= rate / 2:
         return np.zeros(x.shape[:-2], np.float32)
     centred = x - x.mean(-1, keepdims=True)
-    parts = (centred.astype(np.float32) @ _probe(x.shape[-1], mains_hz, rate)).reshape(*x.shape[:-1], 2, 3)
+    parts = (centred.astype(np.float32, copy=False) @ _probe(x.shape[-1], mains_hz, rate)).reshape(*x.shape[:-1], 2, 3)
     line, below, above = np.moveaxis(np.hypot(parts[..., 0, :], parts[..., 1, :]), -1, 0)
     excess = np.maximum(line - np.maximum(below, above), 0).max(-1)
     return np.asarray(excess, np.float32)
@@ -224,7 +227,7 @@ def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
     if rate == target:
         return signal
     middle = signal.mean(axis=-1, keepdims=True)
-    y: NDArray[Any] = _signal(*_spectrum(signal - middle, rate, target)) + middle
+    y: NDArray[Any] = _signal(*_spectrum(signal, middle, rate, target)) + middle
     return y
 
 
@@ -248,7 +251,7 @@ def harmonise(
         text = f"the record lasts {signal.shape[-1] / rate:.2f} s, the grid needs {grid.seconds} s; exclude it."
         raise RecordError("too_short", text)
     gain = _band(*protocol.band_hz, float(grid.rate), circle.out)
-    spectrum, circle = _spectrum(signal - signal.mean(axis=-1, keepdims=True), rate, grid.rate)
+    spectrum, circle = _spectrum(signal, signal.mean(axis=-1, keepdims=True), rate, grid.rate)
     spectrum *= gain
     found = mains_uv(signal, rate, protocol.mains_hz) if mains is None else np.asarray(mains)
     if (noisy := found > NOTCH_ABOVE_UV).any():

@@ -15,9 +15,12 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from cardionets.beats import median_beat, quantile, r_peaks, rr_features
+from cardionets.beats import mean_rate, median_beat, quantile, r_peaks
 from cardionets.config import BEFORE_S, QualityGates
 from cardionets.ecg import LEADS, LIMB_FROM_I_II, STORED8, EcgRecord, Floats, RecordError, mains_uv
+
+Slow = tuple[Floats, float]
+"""A signal (12, T // k) at about 120 Hz, and its rate."""
 
 FACTORS = (5, 50, 200, 1000, 2000, 1_000_000)
 TYPICAL_QRS_UV = 1000.0
@@ -32,13 +35,15 @@ MAINS_HZ = (50.0, 60.0)
 # Pairs of channels whose exchange the identities can prove: at least one is a limb lead.
 _SWAPS = [(a, b) for i, a in enumerate(LEADS) for b in LEADS[i + 1 :] if a in LEADS[:6]]
 _ROW = {lead: row for row, lead in enumerate(LEADS)}
+_EIGHT_TRUE = np.ones(8, np.bool_).view(np.uint64)[0]
 _INDEPENDENT = [_ROW[lead] for lead in STORED8]
 
 
-def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0) -> list[str]:
+def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0, slow: Slow | None = None) -> list[str]:
     """Reason codes for which ``record`` must be left out; empty when it may be used.
 
-    ``seconds``: length the grid needs, where longer than ``gates.min_seconds``. Codes: ``too_short``, ``nan``,
+    ``seconds``: length the grid needs, where longer than ``gates.min_seconds``; ``slow``: :func:`decimate` of the
+    signal where it is known already. Codes: ``too_short``, ``nan``,
     ``flat_lead``, ``clipped``, ``amplitude_high[_xN]``, ``amplitude_low_xN`` (N: likely factor of the wrong gain),
     ``identity_einthoven``, ``identity_goldberger``, ``leads_swapped_A_B``, ``limb_reversal_la_ra``,
     ``limb_reversal_ra_ll``, ``limb_reversal_ra_rl``, ``limb_reversal_la_rl``, ``limb_reversal_arms_legs``,
@@ -51,11 +56,11 @@ def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0) -> lis
         return reasons or ["too_short"]
     if high_share(record.signal, record.rate) > HIGH_SHARE:
         return [*reasons, "spectrum_implausible"]
-    x, rate = decimate(record.signal, record.rate)
+    x, rate = slow or decimate(record.signal, record.rate)
     x = x - scipy.ndimage.uniform_filter1d(x, round(0.8 * rate) | 1, axis=1, mode="nearest")
     reasons += ["clipped"] if clipped(record.signal) else []
     peaks = r_peaks(x, rate)
-    bpm = rr_features(peaks, rate)["rate_bpm"]
+    bpm = mean_rate(peaks, rate)
     if not gates.rate_bpm[0] <= bpm <= gates.rate_bpm[1]:
         flat = ["flat_lead"] if flat_leads(record.signal, record.rate, gates) else []
         return [*reasons, *flat, "rate_implausible"]
@@ -67,7 +72,7 @@ def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0) -> lis
     return reasons + _limb_identities(x, gates.max_identity_error) + _reversal(beat, rate)
 
 
-def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
+def decimate(signal: NDArray[Any], rate: float) -> Slow:
     """Averages of neighbouring samples, down to 120 Hz or a little more: (12, T) -> (12, T // k) and the new rate."""
     k = max(1, int(rate // 120))
     usable = signal.shape[1] // k * k
@@ -86,18 +91,21 @@ def high_share(signal: NDArray[Any], rate: float) -> float:
     """
     usable = scipy.fft.prev_fast_len(signal.shape[1], real=True)
     spectrum = scipy.fft.rfft(np.asarray(signal[_INDEPENDENT, :usable], np.float32))
-    power = np.square(spectrum.real) + np.square(spectrum.imag)  # (8, F)
-    above, high = _bins(usable, rate)
-    total = power @ above
-    return quantile((power @ high) / np.maximum(total, 1e-6), 0.5)
+    parts = spectrum.view(np.float32)  # (8, F) complex -> (8, 2F), real and imaginary in turn
+    above, high = (np.square(parts) @ _bins(usable, rate)).T
+    return quantile(high / np.maximum(above, 1e-6), 0.5)
 
 
 @lru_cache(maxsize=64)
-def _bins(samples: int, rate: float) -> tuple[Floats, Floats]:
-    """1 for every frequency (F,) above 1 Hz, and above ``HIGH_HZ``; 0 within 1 Hz of the mains and its multiples."""
+def _bins(samples: int, rate: float) -> Floats:
+    """1 for every frequency above 1 Hz, and above ``HIGH_HZ``; 0 within 1 Hz of the mains and its multiples: (2F, 2).
+
+    Each frequency stands twice, for the real and the imaginary part.
+    """
     hz = scipy.fft.rfftfreq(samples, 1 / rate)
     mains = np.min([np.abs(hz - line * np.maximum(np.rint(hz / line), 1)) for line in MAINS_HZ], axis=0) <= 1
-    return ((hz > 1) & ~mains).astype(np.float32), ((hz > HIGH_HZ) & ~mains).astype(np.float32)
+    both = np.stack([(hz > 1) & ~mains, (hz > HIGH_HZ) & ~mains], axis=1)
+    return np.repeat(both, 2, axis=0).astype(np.float32)
 
 
 def flat_leads(signal: NDArray[Any], rate: float, gates: QualityGates, gain: float = 1.0) -> list[str]:
@@ -113,9 +121,11 @@ def _still_fraction(signal: NDArray[Any], run: int, least: float) -> Floats:
     """Share of each lead covered by runs of ``run`` equal samples or more, 0 if below ``least``: (12, T) -> (12,)."""
     same = signal[:, 1:] == signal[:, :-1]
     out = np.zeros(signal.shape[0], np.float32)
-    part = max(1, run // 2)  # a run of that length covers one whole aligned part
-    parts = same[:, : same.shape[1] // part * part].reshape(len(same), -1, part).all(axis=2)
-    for lead in np.flatnonzero(parts.any(axis=1) & (_counts(same) > 0.9 * least * same.shape[1])):
+    likely = _counts(same) > 0.9 * least * same.shape[1]
+    if run >= 16:  # such a run covers a whole aligned word of eight
+        words = np.ascontiguousarray(same[:, : same.shape[1] // 8 * 8]).view(np.uint64)  # (lead, T / 8)
+        likely &= (words == _EIGHT_TRUE).any(axis=1)
+    for lead in np.flatnonzero(likely):
         changes = np.flatnonzero(~same[lead])
         lengths = np.diff(changes, prepend=-1, append=signal.shape[1] - 1)
         out[lead] = lengths[lengths >= run].sum() / signal.shape[1]
@@ -129,10 +139,12 @@ def _counts(found: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def clipped(signal: NDArray[Any]) -> bool:
     """Whether a lead sits exactly on its own extreme, far from its middle, for 0.5 % of the time or more."""
-    for extreme in (signal.max(axis=1), signal.min(axis=1)):
-        often = _counts(signal == extreme[:, None]) > 0.005 * signal.shape[1]
-        if often.any() and (np.abs(extreme - np.median(signal[:, ::8], axis=1))[often] > CLIPPED_BEYOND_UV).any():
-            return True
+    top, bottom = signal.max(axis=1), signal.min(axis=1)
+    for lead in np.flatnonzero(top - bottom > CLIPPED_BEYOND_UV):  # elsewhere no sample lies that far from the middle
+        for extreme in (top[lead], bottom[lead]):
+            often = np.count_nonzero(signal[lead] == extreme) > 0.005 * signal.shape[1]
+            if often and abs(extreme - np.median(signal[lead, ::8])) > CLIPPED_BEYOND_UV:
+                return True
     return False
 
 
@@ -210,15 +222,16 @@ def _limb_identities(x: Floats, tolerance: float) -> list[str]:
 
 def _alike(a: Floats, b: Floats) -> float:
     a, b = a - a.mean(), b - b.mean()
-    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    norm = float(np.sqrt(a @ a) * np.sqrt(b @ b))
     return float(a @ b) / norm if norm > 0 else 0.0
 
 
 def _silent_lead(span: Floats) -> list[str]:
     """Two limb electrodes on the legs: the lead between them sees no heart at all. ``span``: heights of I, II, III."""
+    heights = [float(height) for height in span]
     for row, which in ((1, "ra_rl"), (2, "la_rl"), (0, "arms_legs")):
-        others = float(np.delete(span[:3], row).min())
-        if span[row] < min(0.04 * others, 40.0) and others > 300:
+        others = min(height for lead, height in enumerate(heights) if lead != row)
+        if heights[row] < min(0.04 * others, 40.0) and others > 300:
             return [f"limb_reversal_{which}"]
     return []
 
@@ -246,13 +259,14 @@ def _reversal(beat: Floats, rate: float) -> list[str]:
     return ["limb_reversal_la_ra"] if upside_down("I", -0.6, -0.5, -0.5) else []
 
 
-def noise_scores(signal: NDArray[Any], rate: float, mains_hz: float) -> dict[str, float]:
+def noise_scores(signal: NDArray[Any], rate: float, mains_hz: float, slow: Slow | None = None) -> dict[str, float]:
     """How noisy a raw signal (12, T) uV is, each in uV: baseline wander, mains, muscle noise.
 
     ``baseline_uv``: range of the slow drift (means over 1 s); ``mains_uv``: amplitude of the mains line, in the worst
     lead; ``noise_uv``: median absolute second difference at about 125 Hz. Drift and noise in the worst lead but two.
+    ``slow``: :func:`decimate` of the signal where it is known already.
     """
-    x, slower = decimate(signal, rate)
+    x, slower = slow or decimate(signal, rate)
     stretch = max(1, round(slower))
     usable = x.shape[1] // stretch * stretch
     drift = np.ptp(x[:, :usable].reshape(12, -1, stretch).mean(axis=2), axis=1)
@@ -272,5 +286,6 @@ def noise_flags(scores: Mapping[str, float]) -> dict[str, bool]:
 
 def fingerprint(signal: NDArray[Any]) -> str:
     """Hash of a signal in whole uV, equal only for exact copies: to find one recording stored under two people."""
-    whole = np.rint(signal).astype("<i4")
-    return hashlib.sha256(whole.data).hexdigest()[:24]
+    whole = np.rint(signal)
+    narrow = max(float(whole.max(initial=0)), -float(whole.min(initial=0))) < 2**15
+    return hashlib.sha256(whole.astype("<i2" if narrow else "<i4").data).hexdigest()[:24]

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,14 +30,14 @@ from cardionets import cohorts, phenotypes, splits, store
 from cardionets.assemble import assemble
 from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cmr import Cine, mask_to_grid, place, to_grid
-from cardionets.cohorts import Index
+from cardionets.cohorts import Index, labels
 from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.cines import measure_masks, read_cine, read_mask
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, CohortEcg, EcgProtocol, Grid, QualityGates, Study, StudyError
 from cardionets.ecg import EcgRecord, RecordError, harmonise
 from cardionets.files import atomic_path
-from cardionets.gates import fingerprint, inspect, noise_flags, noise_scores
+from cardionets.gates import Slow, decimate, fingerprint, inspect, noise_flags, noise_scores
 from cardionets.progress import track
 
 BLOCK: Final = 64
@@ -56,7 +57,8 @@ _NO_CINE: Final = {"slot": -1, "mask_slot": -1, "reason": "", "mask_reason": "",
 class Plan:
     """What is to be read, in the order of the store.
 
-    ``table``: ``READ`` of every record that nobody excluded, labelled as in ``index``.
+    ``table``: ``READ`` of every record that nobody excluded, labelled as in ``index``; ``measure``: the centre has no
+    phenotypes, its masks may.
     """
 
     index: Index
@@ -66,8 +68,9 @@ class Plan:
     grid: Grid
     protocol: EcgProtocol
     gates: QualityGates
+    measure: bool
 
-    @property
+    @cached_property
     def blocks(self) -> list[Path]:
         """Folders of all blocks, finished or not."""
         count = -(-len(self.table) // BLOCK)
@@ -92,22 +95,29 @@ def make_plan(study: Study, name: str) -> Plan:
     cohort, protocol = study.cohort(name), study.protocol
     index = cohorts.index(cohort)
     records, salt = index.records, protocol.split.salt
-    ids = {kind: splits.pseudonyms(records[kind], kind, name, salt) for kind in ("person", "record")}
-    table = records.assign(person_id=ids["person"], record_id=ids["record"])
-    index = Index(table, index.codes, index.notes)
+    ids = {
+        f"{kind}_id": pd.array(splits.pseudonyms(records[kind], kind, name, salt), dtype="str")
+        for kind in ("person", "record")
+    }
+    table = records.assign(**ids)
+    index = Index(table, index.codes[labels.decides(index.codes["vocabulary"], index.codes["code"])], index.notes)
     todo = table.loc[table["excluded"] == "", list(READ)].sort_values(["person_id", "record_id"])
     key = _fingerprint(todo, cohort, study)
     work = study.path("store", ".work", f"{name}-{key}")
-    return Plan(index, todo, cohort, work, study.grid, protocol.ecg, protocol.quality)
+    known = table[[item for item in phenotypes.NAMES if item in table]]
+    measure = not known.notna().any(axis=None)
+    return Plan(index, todo, cohort, work, study.grid, protocol.ecg, protocol.quality, measure)
 
 
 def _fingerprint(todo: pd.DataFrame, cohort: Cohort, study: Study) -> str:
     """Changes with the files to read (name, size, time), the settings and the code that reads them."""
     digest = hashlib.sha256()
     for column in ("record_id", "ecg", "sax", "lax", "sax_mask", "lax_mask"):
-        digest.update("\n".join(todo[column]).encode())
-    for column in ("ecg", "sax", "lax", "sax_mask", "lax_mask"):
-        digest.update("\n".join(_stamp(cohort.path, name) for name in todo[column].unique()).encode())
+        names = todo[column].unique()
+        for some in (names[start : start + 10_000] for start in range(0, len(names), 10_000)):
+            stamps = ("" if column == "record_id" else _stamp(cohort.path, name) for name in some)
+            digest.update("".join(f"{name}\t{stamp}\n" for name, stamp in zip(some, stamps)).encode())
+        digest.update(f"{len(names)} {column} of {len(todo)}\n".encode())
     settings = (cohort.ecg, study.grid, study.protocol.ecg, study.protocol.quality)
     digest.update("\n".join([*(block.model_dump_json() for block in settings), str(cohort.mask_labels)]).encode())
     here = Path(__file__).parent
@@ -199,7 +209,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Block:
-    """What a worker needs to know to read one block; ``measure``: the centre has no phenotypes, its masks may."""
+    """What a worker needs to know to read one block; ``measure`` as in :class:`Plan`."""
 
     table: pd.DataFrame
     folder: Path
@@ -214,15 +224,14 @@ class Block:
 def _slice(plan: Plan, number: int) -> Block:
     rows = plan.table.iloc[number * BLOCK : (number + 1) * BLOCK]
     cohort = plan.cohort
-    measure = bool(plan.index.records[list(phenotypes.NAMES)].isna().all().all())
-    return Block(rows, cohort.path, cohort.ecg, cohort.mask_labels, measure, plan.grid, plan.protocol, plan.gates)
+    return Block(rows, cohort.path, cohort.ecg, cohort.mask_labels, plan.measure, plan.grid, plan.protocol, plan.gates)
 
 
 def run_block(block: Block, target: Path) -> int:
     """Read one block and write its folder; the number of usable records. One thread, so that sums round alike."""
     rows = _Rows()
     with threadpool_limits(1):
-        for entry in block.table.itertuples():
+        for entry in block.table.astype(object).itertuples():
             rows.table.append(_one(entry, block, rows))
     with atomic_path(target) as aside:
         aside.mkdir()
@@ -238,9 +247,10 @@ def _one(entry: Any, block: Block, rows: _Rows) -> dict[str, Any]:
     line: dict[str, Any] = {"reason": "", "further": "", "slot": -1}
     try:
         record = read_ecg(block.folder / entry.ecg, block.declared)
-        reasons = inspect(record, block.gates, block.grid.seconds)
+        slow = decimate(record.signal, record.rate)
+        reasons = inspect(record, block.gates, block.grid.seconds, slow)
         if not reasons:
-            line |= _signal(record, block, rows) | _said(record, entry)
+            line |= _signal(record, slow, block, rows) | _said(record, entry)
     except Exception as fault:
         reasons = [reason_of(fault)]
     if reasons:
@@ -258,13 +268,13 @@ def reason_of(fault: Exception) -> str:
     return "unreadable" if isinstance(fault, StudyError) else f"unreadable: {type(fault).__name__}"
 
 
-def _signal(record: EcgRecord, block: Block, rows: _Rows) -> dict[str, Any]:
+def _signal(record: EcgRecord, slow: Slow, block: Block, rows: _Rows) -> dict[str, Any]:
     rate = block.grid.rate
-    scores = noise_scores(record.signal, record.rate, block.protocol.mains_hz)
+    scores = noise_scores(record.signal, record.rate, block.protocol.mains_hz, slow)
     signal = harmonise(record.signal, record.rate, block.grid, block.protocol, scores["mains_uv"])
     peaks = r_peaks(signal, rate)
     beat = median_beat(signal, peaks, rate)
-    if max(np.abs(signal).max(), np.abs(beat).max()) > 32767:
+    if max(signal.max(), -signal.min(), beat.max(), -beat.min()) > 32767:
         raise RecordError("amplitude_high", "the signal does not fit 16 bits of 1 uV; exclude it.")
     flags = noise_flags(scores) | {f"q_{name}": True for name in record.flags}
     values = (

@@ -47,7 +47,7 @@ def pseudonyms(raw: Iterable[str], kind: str, centre: str, salt: str) -> np.ndar
 
 def person_overlap(records: pd.DataFrame) -> int:
     """Number of persons with records in more than one split."""
-    return int((records.groupby("person")["split"].nunique() > 1).sum())
+    return int((records.groupby("person", observed=True)["split"].nunique() > 1).sum())
 
 
 def require_disjoint(records: pd.DataFrame, source: str) -> None:

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cardionets import diseases, phenotypes, schema, splits
@@ -51,30 +53,69 @@ def write(
     target: Path,
     grid: Grid,
     meta: Mapping[str, Any],
-    records: pd.DataFrame,
+    records: pd.DataFrame | Iterable[pd.DataFrame],
     flow: pd.DataFrame,
     parts: Iterable[tuple[str, int, Array]],
 ) -> None:
     """Write a whole store at once, or nothing.
 
-    ``records`` points into the arrays as :data:`ROW_OF` says; ``parts`` yields (array name, first row, rows) in any
-    order, once per row. Raises StudyError for a table against the schema and for rows that no part filled.
+    ``records`` points into the arrays as :data:`ROW_OF` says; it may come in parts, each a row group of the file.
+    ``parts`` yields (array name, first row, rows) in any order, once per row. Raises StudyError for a table against the
+    schema and for rows that no part filled.
     """
-    source = f"store/{target.name}/records.parquet"
-    schema.validate(schema.RECORDS, records, source)
-    splits.require_disjoint(records, source)
-    sizes = {name: int(records[column].max()) + 1 if len(records) else 0 for name, column in ROW_OF.items()}
     with atomic_path(target) as aside:
         aside.mkdir()
+        source = f"store/{target.name}/records.parquet"
+        tally = _write_records(aside, [records] if isinstance(records, pd.DataFrame) else records, source)
+        sizes = tally.sizes
         filled = _fill(aside, grid, sizes, parts)
         if filled != sizes:
             raise StudyError(
                 f"store/{target.name}: rows written {filled} differ from rows named {sizes}; prepare it again."
             )
-        records.to_parquet(aside / "records.parquet", index=False)
         flow.to_csv(aside / "flow.csv", index=False, lineterminator="\n")
-        text = json.dumps(_describe(grid, sizes, records) | dict(meta), indent=1, ensure_ascii=False)
+        text = json.dumps(_describe(grid, tally) | dict(meta), indent=1, ensure_ascii=False)
         (aside / "store.json").write_text(text + "\n", encoding="utf-8")
+
+
+class _Tally:
+    """What must be known of all records together: a few bytes of each."""
+
+    def __init__(self) -> None:
+        self.sizes = dict.fromkeys(ARRAYS, 0)
+        self._seen: list[pd.DataFrame] = []
+
+    def add(self, records: pd.DataFrame) -> None:
+        """Count some more records."""
+        for name, column in ROW_OF.items():
+            self.sizes[name] = max(self.sizes[name], int(records[column].max()) + 1 if len(records) else 0)
+        names = [pd.util.hash_array(records[name].to_numpy(object), categorize=False) for name in ("record", "person")]
+        split = pd.Categorical(records["split"], categories=splits.SPLITS)
+        self._seen.append(pd.DataFrame({"record": names[0], "person": names[1], "split": split}))
+
+    @cached_property
+    def seen(self) -> pd.DataFrame:
+        """Record and person as 64-bit hashes, and the split."""
+        return pd.concat(self._seen, ignore_index=True)
+
+
+def _write_records(folder: Path, records: Iterable[pd.DataFrame], source: str) -> _Tally:
+    """Check and write the records table, a row group at a time; StudyError names the faults of all of it."""
+    tally, faults, writer = _Tally(), list[str](), None
+    for some in records:
+        faults += schema.faults(schema.RECORDS, some.reset_index(drop=True), source)
+        tally.add(some)
+        table = pa.Table.from_pandas(some, schema=writer.schema if writer else None, preserve_index=False)
+        writer = writer or pq.ParquetWriter(folder / "records.parquet", table.schema)
+        writer.write_table(table)
+    if writer:
+        writer.close()
+    if tally.seen["record"].duplicated().any() and not faults:
+        faults.append(f"{source}: record: must not stand twice; prepare it again.")
+    if faults:
+        raise StudyError("\n".join(dict.fromkeys(faults)))
+    splits.require_disjoint(tally.seen, source)
+    return tally
 
 
 def _fill(folder: Path, grid: Grid, sizes: dict[str, int], parts: Iterable[tuple[str, int, Array]]) -> dict[str, int]:
@@ -93,10 +134,10 @@ def _fill(folder: Path, grid: Grid, sizes: dict[str, int], parts: Iterable[tuple
     return filled
 
 
-def _describe(grid: Grid, sizes: dict[str, int], records: pd.DataFrame) -> dict[str, Any]:
-    counts = {"records": len(records), "persons": int(records["person"].nunique())}
-    counts |= {name: sizes[name] for name in ARRAYS[2:]}
-    counts |= {name: int((records["split"] == name).sum()) for name in splits.SPLITS}
+def _describe(grid: Grid, tally: _Tally) -> dict[str, Any]:
+    counts = {"records": len(tally.seen), "persons": int(tally.seen["person"].nunique())}
+    counts |= {name: tally.sizes[name] for name in ARRAYS[2:]}
+    counts |= {name: int((tally.seen["split"] == name).sum()) for name in splits.SPLITS}
     return {
         "version": VERSION,
         "leads": list(LEADS),

@@ -7,9 +7,10 @@ image.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -30,9 +31,11 @@ TEXT: Final = (
     "device",
     "excluded",
 )
-NUMBERS: Final = ("age", "height_cm", "weight_kg", *phenotypes.NAMES)
+NUMBERS: Final = ("age", "height_cm", "weight_kg")
 DATES: Final = ("ecg_date", "cmr_date")
 CODE_COLUMNS: Final = ("person", "record", "vocabulary", "code", "date")
+ROWS_AT_ONCE: Final = 20_000
+_AS_WRITTEN: Final[dict[str, Any]] = {"dtype": str, "keep_default_na": False, "na_values": [""]}
 CODED: Final = ("none", "ecg", "full")
 """What the absence of a code means: nothing known; the ECG's own findings are absent; every disease is absent."""
 
@@ -42,9 +45,10 @@ class Index:
     """What a centre has.
 
     ``records``: one row per ECG, columns ``TEXT`` (paths relative to the cohort's folder, "" = none; ``excluded`` is a
-    reason or ""), ``sex`` ("F", "M" or NA), ``NUMBERS`` (years, cm, kg, phenotype units; NaN = unknown) and ``DATES``
-    (NaT = unknown). ``codes``: one row per diagnosis, ``CODE_COLUMNS``; ``record`` is "" where the code belongs to the
-    person, and names the ECG where the code is that ECG's own report; vocabularies are "icd10", "icd9" and "snomed".
+    reason or ""), ``sex`` ("F", "M" or NA), ``NUMBERS`` (years, cm, kg; NaN = unknown), those phenotypes that the
+    centre has, in their units, and ``DATES`` (NaT = unknown). ``codes``: one row per diagnosis, ``CODE_COLUMNS``;
+    ``record`` is "" where the code belongs to the person, and names the ECG where the code is that ECG's own report;
+    vocabularies are "icd10", "icd9" and "snomed".
     ``notes``: what was ignored or assumed, for the check command.
     """
 
@@ -59,7 +63,8 @@ def make_index(records: pd.DataFrame, codes: pd.DataFrame | None = None, notes: 
     columns["coded"] = columns["coded"].where(columns["coded"].isin(CODED), "none")
     sex = _text(records, "sex").str.upper()
     columns["sex"] = sex.where(sex.isin(["F", "M"]), None).astype("string")
-    columns |= {name: pd.to_numeric(_column(records, name, np.nan), errors="coerce").astype(float) for name in NUMBERS}
+    numbers = (*NUMBERS, *(name for name in phenotypes.NAMES if name in records))
+    columns |= {name: pd.to_numeric(_column(records, name, np.nan), errors="coerce").astype(float) for name in numbers}
     columns |= {name: dates(_column(records, name, None)) for name in DATES}
     table = pd.DataFrame(columns).reset_index(drop=True)
     codes = pd.DataFrame(columns=list(CODE_COLUMNS)) if codes is None else codes
@@ -84,13 +89,22 @@ def dates(values: pd.Series) -> pd.Series:
     return pd.to_datetime(values, errors="coerce", format="mixed").astype("datetime64[ns]")
 
 
-def read_table(path: Path, source: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """A CSV (or its ``.gz``) as text, every cell as written; ``columns`` must exist. Raises ``StudyError``."""
+def read_table(
+    path: Path,
+    source: str,
+    columns: list[str] | None = None,
+    keep: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> pd.DataFrame:
+    """A CSV (or its ``.gz``) as text, every cell as written; ``columns`` must exist. Raises ``StudyError``.
+
+    ``keep``: what is kept of some thousand rows that were read, so that a large table need not be held as a whole.
+    """
     found = path if path.is_file() else path.with_name(path.name + ".gz")
     if not found.is_file():
         raise StudyError(f"{source}: {path.name}: the file is missing under {path.parent}; copy it there.")
     try:
-        table = pd.read_csv(found, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+        with pd.read_csv(found, chunksize=ROWS_AT_ONCE, encoding="utf-8-sig", **_AS_WRITTEN) as parts:
+            table = pd.concat([_kept(part, columns, keep) for part in parts], ignore_index=True)
     except (ValueError, OSError, EOFError, OverflowError, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StudyError(
@@ -101,6 +115,12 @@ def read_table(path: Path, source: str, columns: list[str] | None = None) -> pd.
         text = f"{source}: {path.name}: missing columns {', '.join(missing)}; add them, or map them under columns."
         raise StudyError(f"{text} Found: {', '.join(map(str, table.columns[:20]))}.")
     return table
+
+
+def _kept(
+    part: pd.DataFrame, columns: list[str] | None, keep: Callable[[pd.DataFrame], pd.DataFrame] | None
+) -> pd.DataFrame:
+    return keep(part) if keep and set(columns or ()) <= set(part) else part
 
 
 def index(cohort: Cohort, source: str = "cohorts.yaml") -> Index:

@@ -286,11 +286,11 @@ def _labels(found: Findings, index: Index, study: Study) -> None:
 
 
 def _phenotypes(found: Findings, records: pd.DataFrame) -> None:
-    present = records[list(phenotypes.NAMES)].notna()
+    present = records[[name for name in phenotypes.NAMES if name in records]].notna()
     people = int(present.any(axis=1).sum())
     found.add("OK", "phenotypes", f"{int(present.any().sum())} of {len(phenotypes.NAMES)}, for {people:,} ECGs")
     for name, (low, high) in PLAUSIBLE.items():
-        if present[name].any():
+        if name in present and present[name].any():
             item = phenotypes.BY_NAME[name]
             middle = records[name].median()
             text = f"median {middle:.4g}, expected {low:g} to {high:g} {item.unit}"

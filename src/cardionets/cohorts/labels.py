@@ -47,6 +47,18 @@ def hits(codes: pd.DataFrame, disease: Disease) -> pd.DataFrame:
     return codes[keep]
 
 
+def decides(vocabulary: pd.Series, code: pd.Series) -> np.ndarray:
+    """Whether each code decides a disease of the study or a subtype; most codes decide nothing."""
+    keep = np.zeros(len(code), bool)
+    listed = {name: {c for d in BY_NAME.values() for c in getattr(d, name)} for name in VOCABULARIES}
+    listed["icd10"] |= {code for kind in SUBTYPES.values() for code in kind}
+    for name, wanted in listed.items():
+        inside = (vocabulary == name).to_numpy(bool)
+        meant = {one for one in code[inside].dropna().unique() if matches(one, wanted, name)}
+        keep |= inside & code.isin(meant).to_numpy()
+    return keep
+
+
 def _known_absent(coded: pd.Series, disease: Disease) -> np.ndarray:
     return np.asarray((coded == "full") | ((coded == "ecg") & disease.on_ecg))
 
@@ -119,10 +131,11 @@ def read_people(path: Path) -> set[str]:
 
 def mark_excluded(index: Index, cohort: Cohort) -> Index:
     """Write the reason into ``excluded`` for withdrawn people (UK Biobank's list) and for the site's own list."""
-    records = index.records.copy()
+    records = index.records.copy(deep=False)
     lists = {"site exclusion list": cohort.path / cohort.exclude} if cohort.exclude else {}
     withdrawn = sorted(cohort.path.glob("withdrawn*.csv")) if cohort.layout == "ukb" else []
     for reason, path in [*((name, path) for name, path in lists.items()), *(("withdrawn", path) for path in withdrawn)]:
         named = read_people(path)
-        records.loc[records["person"].isin(named) | records["record"].isin(named), "excluded"] = reason
+        out = records["person"].isin(named) | records["record"].isin(named)
+        records["excluded"] = records["excluded"].mask(out, reason)
     return replace(index, records=records)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cardionets.cohorts import Index, dates, make_index, read_table
+from cardionets.cohorts import Index, dates, labels, make_index, read_table
 from cardionets.config import Cohort, StudyError
 
 _TABLES = {
@@ -21,10 +21,17 @@ _TABLES = {
 
 
 def _tables(cohort: Cohort) -> list[pd.DataFrame]:
-    tables, faults = [], []
+    """The four tables: of the hospital's, the people who have an ECG, and the codes that decide anything."""
+    tables, faults = list[pd.DataFrame](), list[str]()
+
+    def keep(part: pd.DataFrame) -> pd.DataFrame:
+        part = part[[name for name in (*columns, "ecg_time") if name in part]]
+        part = part[part["subject_id"].isin(tables[0]["subject_id"])] if tables else part
+        return part[labels.decides("icd" + part["icd_version"], part["icd_code"])] if "icd_code" in part else part
+
     for name, columns in _TABLES.items():
         try:
-            tables.append(read_table(cohort.path / name, f"cohort {cohort.label}", columns))
+            tables.append(read_table(cohort.path / name, f"cohort {cohort.label}", columns, keep))
         except StudyError as fault:
             faults.append(str(fault))
     if faults:
@@ -47,7 +54,10 @@ def _codes(diagnoses: pd.DataFrame, admissions: pd.DataFrame) -> pd.DataFrame:
 
 
 def index(cohort: Cohort) -> Index:
-    """One row per line of ``record_list.csv``; codes carry the day of the admission they were given in."""
+    """One row per line of ``record_list.csv``; codes carry the day of the admission they were given in.
+
+    Codes that decide no disease of the study are left behind: MIMIC-IV has millions.
+    """
     listed, patients, diagnoses, admissions = _tables(cohort)
     patients = patients.drop_duplicates("subject_id").set_index("subject_id")
     when = dates(listed["ecg_time"] if "ecg_time" in listed else pd.Series([None] * len(listed)))
@@ -58,4 +68,4 @@ def index(cohort: Cohort) -> Index:
     table["age"] = anchor["anchor_age"] + when.dt.year - anchor["anchor_year"]
     table["sex"] = listed["subject_id"].map(patients["gender"])
     table["coded"] = np.where(listed["subject_id"].isin(admissions["subject_id"]), "full", "none")
-    return make_index(table, _codes(diagnoses[diagnoses["subject_id"].isin(table["person"])], admissions))
+    return make_index(table, _codes(diagnoses, admissions))

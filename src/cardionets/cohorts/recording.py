@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,8 @@ def finish(raw: Raw, declared: CohortEcg, path: Path) -> EcgRecord:
         )
     names = _names(raw, declared, path)
     rate = _rate(raw, declared, path)
-    signal = raw.signal.astype(np.float32) * np.asarray(_scale(raw, declared, path), np.float32).reshape(-1, 1)
+    scale = np.asarray(_scale(raw, declared, path), np.float32).reshape(-1, 1)
+    signal = raw.signal.astype(np.float32, copy=False) * scale
     signal, trimmed = _without_calibration(signal, rate)
     try:
         leads = canonical(signal, names)
@@ -89,7 +91,7 @@ def _said_unit(raw: Raw, declared: CohortEcg) -> str:
     """Where the microvolts come from: the step the file states, or what the cohort declares."""
     said = f"declared {declared.unit}"
     if raw.scale_uv is not None:
-        said = f"{float(np.median(raw.scale_uv)):.4g} uV per step"
+        said = f"{median(np.atleast_1d(raw.scale_uv).tolist()):.4g} uV per step"
     return said if declared.gain_factor == 1 else f"{said}, times {declared.gain_factor:g}"
 
 
@@ -98,8 +100,8 @@ def _without_calibration(signal: NDArray[np.float32], rate: float) -> tuple[NDAr
 
     (lead, T) -> (lead, T - cut). No heart does that: III would have to equal both I and II - I.
     """
-    edge = max(2, round(0.04 * rate))
-    if np.ptp(signal[:, -edge:], axis=0).max() > CALIBRATION_TOLERANCE_UV or signal.shape[1] < 2 * rate:
+    edge = signal[:, -max(2, round(0.04 * rate)) :]
+    if (edge.max(axis=0) - edge.min(axis=0)).max() > CALIBRATION_TOLERANCE_UV or signal.shape[1] < 2 * rate:
         return signal, False
     alike = np.ptp(signal[:, -round(2 * rate) :], axis=0) <= CALIBRATION_TOLERANCE_UV
     length = int(np.argmin(alike[::-1])) if not alike.all() else len(alike)

@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from stat import S_ISREG
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cardionets.cohorts.recording import MAX_BYTES, Raw, corrupt, parse_age, parse_date, parse_sex, unit_uv
+from cardionets.cohorts.recording import (
+    MAX_BYTES,
+    Raw,
+    corrupt,
+    parse_age,
+    parse_date,
+    parse_sex,
+    refuse_large,
+    unit_uv,
+)
 from cardionets.ecg import RecordError
 
 _FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _GAIN = re.compile(r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)?(?:\(([-+]?\d+)\))?(?:/(\S+))?$")
 MISSING = {
     **dict.fromkeys((80, 508), -(2**7)), **dict.fromkeys((310, 311), -(2**9)), 212: -(2**11),
@@ -41,8 +52,7 @@ class Form:
     unit: str
 
 
-@dataclass(frozen=True)
-class Channel:
+class Channel(NamedTuple):
     """One signal line of a header; ``checksum`` None where the header stops short of it."""
 
     file: str
@@ -64,18 +74,23 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Parse ``.hea``; raises ``RecordError`` (``header_invalid``) naming the line."""
+    """Parse the ``.hea`` of one segment; raises ``RecordError`` (``header_invalid``) naming the line."""
+    return _header(path, *_lines(path))
+
+
+def _lines(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Comments, and the words of every other line; the record line has two or more."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     comments = tuple(line.lstrip("# ").rstrip() for line in lines if line.startswith("#"))
     body = [line.split() for line in lines if line.strip() and not line.startswith("#")]
     if not body or len(body[0]) < 2:
         raise _bad(path, "the record line is missing")
+    return comments, body
+
+
+def _header(path: Path, comments: tuple[str, ...], body: list[list[str]]) -> Header:
     first = body[0]
-    if "/" in first[0]:
-        raise RecordError(
-            "unsupported", f"{path.name}: multi-segment records are not supported; join the segments first."
-        )
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", first[0]):
+    if not re.fullmatch(_NAME, first[0]):
         raise _bad(path, f"record name {first[0]!r} is not allowed (a name, without suffix)")
     count = int(first[1])
     if len(body) - 1 < count or count < 1:
@@ -122,18 +137,13 @@ def _form(kind: str, gain: str, zero: str) -> Form | str:
 
 
 def _channel(path: Path, parts: list[str]) -> Channel:
-    if "/" in parts[0] or "\\" in parts[0] or parts[0] in ("", ".", ".."):
-        raise _bad(path, f"signal file {parts[0]!r} leaves the folder")
-    kind, gain, _, zero, _, checksum, *rest = [*parts[1:], *[""] * max(0, 7 - len(parts))]
+    file, kind, gain, _, zero, _, checksum, _, *name = [*parts, *[""] * (8 - len(parts))]
+    if "/" in file or "\\" in file or file in (".", ".."):
+        raise _bad(path, f"signal file {file!r} leaves the folder")
     form = _form(kind, gain, zero)
     if isinstance(form, str):
         raise _bad(path, form)
-    return Channel(
-        file=parts[0],
-        form=form,
-        checksum=int(checksum) if checksum else None,
-        name=" ".join(rest[1:]) or f"channel {parts[0]}",
-    )
+    return Channel(file, form, int(checksum) if checksum else None, " ".join(name) or f"channel {file}")
 
 
 def _format16(path: Path, header: Header) -> NDArray[np.int16]:
@@ -146,24 +156,25 @@ def _format16(path: Path, header: Header) -> NDArray[np.int16]:
         length = header.samples or len(data) // len(group)
         if len(data) < length * len(group):
             raise corrupt(path, f"{file} holds {len(data) // len(group)} samples per lead instead of {length}")
-        rows += list(data[: length * len(group)].reshape(length, len(group)).T)  # (T, lead) -> (lead, T)
-    signal = np.stack(rows)
+        rows.append(data[: length * len(group)].reshape(length, len(group)).T)  # (T, lead) -> (lead, T)
+    signal = np.ascontiguousarray(rows[0]) if len(rows) == 1 else np.concatenate(rows)
     _verify(path, header, signal)
     return signal
 
 
 def _verify(path: Path, header: Header, signal: NDArray[np.int16]) -> None:
-    sums = signal.sum(axis=1, dtype=np.int64)
-    for channel, total in zip(header.channels, sums):
-        if channel.checksum is not None and (int(total) - channel.checksum) % 65536:
+    sums = signal.view(np.uint16).sum(axis=1, dtype=np.uint16)  # a checksum has 16 bits: overflow is meant
+    for channel, total in zip(header.channels, sums.tolist()):
+        if channel.checksum is not None and (total - channel.checksum) % 65536:
             raise corrupt(path, f"the checksum of lead {channel.name} does not fit")
 
 
 def _physical(header: Header, digital: NDArray[Any]) -> NDArray[np.float32]:
-    baseline = np.array([channel.form.baseline for channel in header.channels], np.float32)
-    signal = digital.astype(np.float32) - baseline[:, None] if baseline.any() else digital.astype(np.float32)
-    if (lost := digital == MISSING[16]).any():
-        signal[lost] = np.nan
+    signal = digital.astype(np.float32)
+    if any(channel.form.baseline for channel in header.channels):
+        signal -= np.array([[channel.form.baseline] for channel in header.channels], np.float32)
+    if digital.min(initial=0) == MISSING[16]:
+        signal[digital == MISSING[16]] = np.nan
     return signal
 
 
@@ -187,24 +198,33 @@ def _check_files(path: Path, header: Header) -> None:
     """Every signal file must lie beside the header and be no larger than one recording is."""
     for file in dict.fromkeys(channel.file for channel in header.channels):
         source = path.with_name(file)
-        if not source.is_file():
+        try:
+            found = source.stat()
+        except OSError:
+            found = None
+        if found is None or not S_ISREG(found.st_mode):
             raise RecordError(
                 "unreadable", f"{path.name}: its signal file {file} is missing; copy it beside the header."
             )
-        if source.stat().st_size > MAX_BYTES:
+        if found.st_size > MAX_BYTES:
             raise RecordError("too_large", f"{file}: more than {MAX_BYTES >> 20} MiB are not one recording; check it.")
 
 
 def read_wfdb(path: Path) -> Raw:
-    """A WFDB record given its ``.hea``, ``.dat`` or ``.mat``: any unit spelling, several signal files."""
+    """A WFDB record given its ``.hea``, ``.dat`` or ``.mat``: any unit, several signal files, several segments."""
     path = path.with_suffix(".hea")
-    header = read_header(path)
+    comments, body = _lines(path)
+    return _joined(path, comments, body) if "/" in body[0][0] else _one_segment(path, _header(path, comments, body))
+
+
+def _one_segment(path: Path, header: Header) -> Raw:
     _check_files(path, header)
     forms = [channel.form for channel in header.channels]
     simple = all(form.format == 16 and form.per_frame == 1 and form.skew == 0 for form in forms)
     signal = _physical(header, _format16(path, header)) if simple else _by_library(path, header)
     uncalibrated = any(form.gain == 0 for form in forms)
-    scale = None if uncalibrated else np.array([unit_uv(form.unit, path) / form.gain for form in forms])
+    step = {form: unit_uv(form.unit, path) / form.gain for form in dict.fromkeys(forms) if not uncalibrated}
+    scale = None if uncalibrated else np.array([step[form] for form in forms])
     return Raw(
         signal,
         tuple(channel.name for channel in header.channels),
@@ -214,3 +234,43 @@ def read_wfdb(path: Path) -> Raw:
         age=parse_age(_comment(header.comments, "age")),
         sex=parse_sex(_comment(header.comments, "sex")),
     )
+
+
+def _joined(path: Path, comments: tuple[str, ...], body: list[list[str]]) -> Raw:
+    """The segments of a master header one after the other: the same leads, rate and unit throughout, without gaps."""
+    parts = []
+    for name, length in _segments(path, body):
+        part = _one_segment(path.with_name(f"{name}.hea"), read_header(path.with_name(f"{name}.hea")))
+        if part.signal.shape[1] != length:
+            raise corrupt(path, f"segment {name} holds {part.signal.shape[1]} samples instead of {length}")
+        parts.append(part)
+    first = parts[0]
+    rates = {float(body[0][2].split("/")[0].split("(")[0]) if len(body[0]) > 2 else 250.0, *(p.rate for p in parts)}
+    if len({part.names for part in parts}) > 1 or len(rates) > 1 or len({p.scale_uv is None for p in parts}) > 1:
+        text = "its segments differ in leads, rate or calibration; split them into records of their own."
+        raise RecordError("unsupported", f"{path.name}: {text}")
+    steps = [np.ones(len(p.signal)) if p.scale_uv is None else np.asarray(p.scale_uv) for p in parts]
+    scaled = [p.signal * (step / steps[0]).astype(np.float32)[:, None] for p, step in zip(parts, steps)]
+    date = _base_date(body[0][4:], comments) or first.date
+    age, sex = parse_age(_comment(comments, "age")), parse_sex(_comment(comments, "sex"))
+    return replace(first, signal=np.concatenate(scaled, axis=1), date=date, age=age or first.age, sex=sex or first.sex)
+
+
+def _segments(path: Path, body: list[list[str]]) -> list[tuple[str, int]]:
+    """Name and length of every segment; all lie beside the master header. Header specification: section Segments."""
+    count = body[0][0].partition("/")[2]
+    if not count.isdigit() or not 0 < int(count) == len(body) - 1:
+        raise _bad(path, f"{count} segments are announced but {len(body) - 1} are listed")
+    if any(len(words) != 2 or not words[1].isdigit() for words in body[1:]):
+        raise _bad(path, "a segment line is not a name and a number of samples")
+    found = [(name, int(length)) for name, length in body[1:]]
+    if any(name == "~" or not length for name, length in found):
+        text = "a layout that varies, or a gap between segments, is not supported; cut out the segments you need."
+        raise RecordError("unsupported", f"{path.name}: {text}")
+    if not all(re.fullmatch(_NAME, name) for name, _ in found):
+        raise _bad(path, "a segment's name is not allowed (a name, without suffix or folder)")
+    refuse_large(path, sum(length for _, length in found) * max(1, int(body[0][1])))
+    total = int(body[0][3]) if len(body[0]) > 3 else 0
+    if total not in (0, sum(length for _, length in found)):
+        raise _bad(path, f"{total} samples are announced, the segments add up to another number")
+    return found
