@@ -42,8 +42,8 @@ _INDEPENDENT = [_ROW[lead] for lead in STORED8]
 def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0, slow: Slow | None = None) -> list[str]:
     """Reason codes for which ``record`` must be left out; empty when it may be used.
 
-    ``seconds``: length the grid needs, where longer than ``gates.min_seconds``; ``slow``: :func:`decimate` of the
-    signal where it is known already. Codes: ``too_short``, ``nan``,
+    ``seconds``: length the grid needs, where longer than ``gates.min_seconds``; the last argument is the result of
+    :func:`decimate` where it is known already. Codes: ``too_short``, ``nan``,
     ``flat_lead``, ``clipped``, ``amplitude_high[_xN]``, ``amplitude_low_xN`` (N: likely factor of the wrong gain),
     ``identity_einthoven``, ``identity_goldberger``, ``leads_swapped_A_B``, ``limb_reversal_la_ra``,
     ``limb_reversal_ra_ll``, ``limb_reversal_ra_rl``, ``limb_reversal_la_rl``, ``limb_reversal_arms_legs``,

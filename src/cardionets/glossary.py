@@ -8,7 +8,10 @@ from cardionets import gates
 from cardionets.config import Study
 
 FORMATS: Final[dict[str, tuple[str, str]]] = {
-    "wfdb": ("WFDB: a `.hea` with its `.dat` or `.mat`, any signal format, several signal files", "age, sex, date"),
+    "wfdb": (
+        "WFDB: a `.hea` with its `.dat` or `.mat`, any signal format, several files or segments",
+        "age, sex, date",
+    ),
     "xml": ("CardioSoft, GE MUSE, Philips (XLI or plain), HL7 aECG", "person, date, age, sex"),
     "xml_median": ("the median beat stored in CardioSoft or MUSE XML; only when asked for by name", "as `xml`"),
     "dicom": ("DICOM waveform of a resting ECG, little-endian", "person, date, age, sex"),
