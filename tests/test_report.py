@@ -214,6 +214,9 @@ def test_long_tables_are_plain_and_break_over_pages(tmp_path: Path) -> None:
 def test_remarks_are_said_once_below_the_table(tmp_path: Path) -> None:
     frame = pd.DataFrame({"n": [5.0, np.nan], "r": [0.5, np.nan], "note": [None, "few_people"]})
     shown, said = tables.footnoted(frame)
+    wide = tables.footnoted(frame.assign(estimate=1.0, upper=2.0, n=5))[0]
+    assert wide.columns.tolist() == ["n", "r", "estimate", "upper", "note"]
+    assert tables.footnoted(frame[["note", "r"]].rename(columns={"r": "upper"}).assign(k=1))[0].columns[1] == "note"
     assert (shown["note"].tolist(), said) == (["", "1"], ["1: few_people."])
     assert "note" not in tables.footnoted(frame.head(1))[0]
     saved = tables.save_table(frame, tmp_path / "t", "T", ORIGIN)

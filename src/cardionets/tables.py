@@ -140,12 +140,15 @@ def metrics_wide(
 
 
 def footnoted(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Remarks said once, below the table: the column ``note`` keeps their numbers, and goes where nobody has one."""
+    """Remarks said once, below the table: beside the interval ``note`` keeps their numbers, if anybody has one."""
     if "note" not in frame:
         return frame, []
     texts = [text for text in dict.fromkeys(frame["note"].dropna().astype(str)) if text]
     numbers = {text: str(i) for i, text in enumerate(texts, 1)}
-    shown = frame.assign(note=frame["note"].map(numbers).fillna("")) if texts else frame.drop(columns="note")
+    shown = frame.drop(columns="note")
+    if texts:
+        place = max((i for i, c in enumerate(shown, 1) if c in ("estimate", "lower", "upper")), default=shown.shape[1])
+        shown.insert(place, "note", frame["note"].map(numbers).fillna(""))
     return shown, [f"{i}: {text.rstrip('.')}." for text, i in numbers.items()]
 
 
