@@ -47,9 +47,11 @@ class R2:
         """From one arm's tidy predictions (record, person, endpoint, value) and measured values by record, (n, E)."""
         wide = predicted.pivot(index="record", columns="endpoint", values="value").reindex(columns=truth.columns)
         person = predicted.drop_duplicates("record").set_index("record")["person"].reindex(wide.index).astype(str)
-        moments = Moments.of(truth.loc[wide.index].to_numpy(np.float64), wide.to_numpy(np.float64), person.to_numpy())
+        measured = truth.loc[wide.index].to_numpy(np.float64)
+        moments = Moments.of(measured, wide.to_numpy(np.float64), person.to_numpy())
         samples = moments.bootstrap(replicates, seed)["r2"]
-        return cls(tuple(truth.columns), moments.scores()["r2"], samples, int(person.nunique()))
+        people = person[np.isfinite(measured).any(axis=1)].nunique()
+        return cls(tuple(truth.columns), moments.scores()["r2"], samples, int(people))
 
     def mean(self) -> Score:
         """The mean over all phenotypes that vary."""
