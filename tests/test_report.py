@@ -111,15 +111,15 @@ def test_study_page_is_self_contained_and_repeats_byte_for_byte(reports: Path) -
 def test_every_number_in_words_comes_from_the_table(reports: Path) -> None:
     table = metrics()
     text = report.build_study(STUDY, table, reports).read_text()
-    assert "0.71 (0.66–0.76)" in text
-    assert "better than ridge 0.055 (0.029–0.081)" in text  # turned round, so that it reads aligned minus ridge
+    assert "0.71 (0.66 to 0.76)" in text
+    assert "better than ridge 0.055 (0.029 to 0.081)" in text  # turned round, so that it reads aligned minus ridge
     assert "1 of 2 diseases were not estimable" in text
     assert "12345" in text
     assert "&lt;kept&gt;" in text
     table.loc[table["estimate"] == 0.71, ["estimate", "lower", "upper"]] = [0.61, 0.55, 0.67]
     changed = report.build_study(STUDY, table, reports).read_text()
-    assert "0.71 (0.66–0.76)" not in changed
-    assert "0.61 (0.55–0.67)" in changed
+    assert "0.71 (0.66 to 0.76)" not in changed
+    assert "0.61 (0.55 to 0.67)" in changed
 
 
 def test_methods_follow_the_settings() -> None:
@@ -180,13 +180,13 @@ def test_table_one_counts_means_missing_and_differences() -> None:
 
 def test_tables_in_three_formats(tmp_path: Path) -> None:
     wide = tables.metrics_wide(metrics(), "auc")
-    assert "0.710 (0.660–0.760)" in wide["aligned"].to_list()
+    assert "0.710 (0.660 to 0.760)" in wide["aligned"].to_list()
     paths = tables.save_table(wide, tmp_path / "auc", "AUC", ORIGIN)
     assert [p.suffix for p in paths] == [".csv", ".html", ".tex"]
     assert "SIMULATED" in paths[1].read_text()
     tex = paths[2].read_text()
     assert "SIMULATED" in tex
-    assert "0.710 (0.660--0.760)" in tex
+    assert "0.710 (0.660 to 0.760)" in tex
     assert tex.count(r"\\") == len(wide) + 1
     assert tables._tex("a_b & 5 % <0.001 \\ ~ R²") == r"a\_b \& 5 \% $<$0.001 \textbackslash{} \textasciitilde{} R$^2$"
     assert pd.read_csv(paths[0]).shape == wide.shape

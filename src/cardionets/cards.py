@@ -10,6 +10,7 @@ import pandas as pd
 from cardionets import diseases, phenotypes, weights
 from cardionets.config import Study
 from cardionets.evaluate.people import COLUMNS
+from cardionets.tables import endpoint_label
 
 WORDS = {"female": "Women", "age": "Age (years)", "height_cm": "Height (cm)", "weight_kg": "Weight (kg)"}
 WORDS |= {"rate_bpm": "Heart rate (bpm)", "qrs_ms": "QRS duration (ms)"}
@@ -88,6 +89,5 @@ def characteristic(name: str) -> str:
     """The words for a row of ``case_mix.csv``."""
     if name in WORDS:
         return WORDS[name]
-    if name in phenotypes.BY_NAME:
-        return phenotypes.BY_NAME[name].title
-    return diseases.BY_NAME[name].label if name in diseases.BY_NAME else name
+    known = name in phenotypes.BY_NAME or name in diseases.BY_NAME or name in diseases.SUBTYPES
+    return endpoint_label(name) if known else name

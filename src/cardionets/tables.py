@@ -113,13 +113,13 @@ def endpoint_label(name: str) -> str:
 
 
 def interval_text(row: pd.Series, digits: int = 3) -> str:
-    """``0.812 (0.790–0.833)``; without an interval the number alone; without a number a dash."""
+    """``0.812 (0.790 to 0.833)``; without an interval the number alone; without a number a dash."""
     if pd.isna(row["estimate"]):
         return "–"
     value = f"{row['estimate']:.{digits}f}"
     if pd.isna(row["lower"]) or pd.isna(row["upper"]):
         return value.replace("-", "−")
-    return f"{value} ({row['lower']:.{digits}f}–{row['upper']:.{digits}f})".replace("-", "−")
+    return f"{value} ({row['lower']:.{digits}f} to {row['upper']:.{digits}f})".replace("-", "−")
 
 
 def metrics_wide(

@@ -68,7 +68,10 @@ TABLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A section of the report: names of a stage's figures and tables; ``study``: of the study as a whole."""
+    """A section of the report: names of a stage's figures and tables.
+
+    ``study``: of the study as a whole; ``alone``: the stage runs at one centre by design, and no other is missed.
+    """
 
     title: str
     stage: str
@@ -76,8 +79,10 @@ class Topic:
     tables: tuple[str, ...] = ()
     words: str = ""
     study: bool = False
+    alone: bool = False
 
 
+FROM_TRUTH: Final = "From the simulated truth, which no other stage reads."
 BEFORE_POOLING: Final = (
     Topic("Participants", "prepare", ("flow",), ("flow",)),
     Topic("Characteristics", "prepare", ("people",), ("table_one",)),
@@ -88,13 +93,17 @@ BEFORE_POOLING: Final = (
     Topic("What labels add", "validate", ("label_fractions",)),
     Topic("Drawn hearts", "images", ("beating", "moving", "case_best", "case_median", "case_worst")),
     Topic("How close the drawn hearts are", "images", (), ("side_by_side", "images")),
-    Topic("How close anybody could draw", "attainable", (), ("ceiling",), "From the simulated truth, for comparison."),
+    Topic("How close anybody could draw", "attainable", (), ("ceiling",), FROM_TRUTH, alone=True),
     Topic("From one patient's heart to another's", "images", ("sweep",), ("sweep",)),
     Topic("Subgroups", "validate", ("subgroups_diseases", "subgroups_phenotypes"), ("subgroups",)),
     Topic("Calibration", "validate", ("calibration",), ("recalibration",)),
     Topic("Decision curves", "validate", ("decision",)),
     Topic(
-        "Reader study", "reader_study", ("auc", "accuracy", "times"), ("auc", "differences", "accuracy", "agreement")
+        "Reader study",
+        "reader_study",
+        ("auc", "accuracy", "times"),
+        ("auc", "differences", "accuracy", "agreement"),
+        alone=True,
     ),
 )
 AFTER_POOLING: Final = (
@@ -125,7 +134,7 @@ def section(study: Study, reports: Path, topic: Topic, cohorts: Sequence[str]) -
         label = study.cohorts[name].label if name in study.cohorts else "The study"
         _add(found, study, reports / name / topic.stage, topic, name, label)
     absent = [study.cohorts[n].label for n in names if n not in there and n in study.cohorts]
-    if absent:
+    if absent and not topic.alone:
         found.paragraphs.append(f"This stage has not run at {', '.join(absent)}.")
     return found
 

@@ -103,7 +103,7 @@ def case_mix(differences: pd.DataFrame, drops: pd.DataFrame, names: Mapping[str,
     reach = float(np.nanmax(np.abs(differences["smd"]), initial=0.5)) * 1.1
     axes[0].set_xlim(-reach, reach)
     axes[0].set_xlabel(f"Standardised mean difference from {home}", fontsize=7)
-    axes[1].set_xlabel(f"AUC at {home} − AUC there (95 % interval)", fontsize=7)
-    figure.legend(loc="outside lower center", ncols=4)
+    axes[1].set_xlabel(f"AUC at {home} − AUC there", fontsize=7)
+    figure.legend(loc="outside upper right", ncols=5)
     figure.suptitle("Case mix and performance", x=0.01, ha="left", fontsize=9, weight="bold")
     return figure

@@ -34,7 +34,7 @@ def binned_risk(bins: pd.DataFrame, title: str = "") -> Figure:
     left.set(xlabel="1 − specificity", ylabel="Sensitivity", title="ROC, in groups of people")
     right.set(xlabel="Mean predicted risk of a group", ylabel="Observed share", title="Calibration")
     first = bins[bins["arm"] == arms[0]]
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside upper right", ncols=3)
     label = diseases.BY_NAME[title].label if title in diseases.BY_NAME else title
     text = f"{label} ({int(first['cases'].sum()):,} events / {int(first['people'].sum()):,} people)"
     figure.suptitle(text, x=0.01, ha="left", fontsize=9, weight="bold")
