@@ -170,7 +170,7 @@ def test_real_recordings_as_an_external_site(study: Path, real: Path) -> None:
 def test_open_recordings_are_judged_by_one_command(study: Path, real: Path, tmp_path: Path) -> None:
     before = sorted(path.name for path in (study / "store").iterdir())
     out = tmp_path / "reality.csv"
-    said = _run(study, sys.executable, "-m", "benchmarks.reality", str(real / "cinc2021"), "--out", str(out))
+    said = _run(study, sys.executable, "-m", "benchmarks.reality", str(real), "--out", str(out))
     assert "HR06000" not in said and sorted(path.name for path in (study / "store").iterdir()) == before
     found = pd.read_csv(out).set_index(["endpoint", "arm", "metric"])
     rate = found.loc[("heart_rate", "ecg_mae", "rate_error_median")]
