@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 import psutil
+from joblib.externals.loky import get_reusable_executor
 
 from benchmarks.conftest import ROOT, Peak
 from cardionets import prepare
@@ -100,6 +101,7 @@ def measure(people: int, workers: int, folder: Path, once: bool) -> None:
     with Peak() as peak:
         prepare.prepare(study, "mimic", workers)
     seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    get_reusable_executor().shutdown()  # idle workers would hold this process for five minutes
     count = len(prepare.make_plan(study, "mimic").table)
     print(f"{count:>8} {workers:>7} {seconds:>9.1f} {1000 * cpu / count:>9.2f} {peak.mb:>8.0f}", flush=True)
 
