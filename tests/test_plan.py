@@ -53,6 +53,13 @@ def test_counts_are_those_of_a_measured_step(stage: str, tiny_root: Path) -> Non
     assert planned.activation_bytes == pytest.approx(real.activation_bytes, rel=0.2)
 
 
+def test_every_stage_is_counted_with_the_rows_that_its_loss_asks_for(tiny_root: Path) -> None:
+    for work in plan.works(Study()):
+        counted = plan.cost(work, 2)
+        assert counted.parameters == sum(p.numel() for p in work.build().parameters())
+        assert counted.flops > 1e5 and counted.activation_bytes > 1e3, work.stage
+
+
 def test_mixed_precision_keeps_less_and_recomputing_less_still(tiny_root: Path) -> None:
     (work,) = (w for w in plan.works(Study()) if w.stage == "generator")
     full, half = plan.cost(work, BATCH), plan.cost(work, BATCH, bf16=True)

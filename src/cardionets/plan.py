@@ -163,7 +163,8 @@ def _generation(study: Study, grid: Grid, pairs: int) -> Iterator[Work]:
     token = ((shape.tokens, shape.channels), torch.float32)
     given = {"mean": token, "sd": token, "guess": token, "condition": ((shape.prefix, shape.dim), torch.float32)}
     build = partial(Mar, mar, shape.tokens, shape.channels, (shape.prefix, shape.dim))
-    yield Work("tokenizer", lambda: Tokenizer(tokenizer), tokenizer_loss, cines, tokenizer.train, pairs)
+    pose = {"pose": ((len(VIEWS), 3), torch.float32)}
+    yield Work("tokenizer", lambda: Tokenizer(tokenizer), tokenizer_loss, cines | pose, tokenizer.train, pairs)
     yield Work("segmenter", lambda: Segmenter(segment, grid), segment_loss, cines | drawn, segment.train, pairs)
     yield Work("generator", build, mar_loss, given, mar.train, pairs)
 
