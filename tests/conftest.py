@@ -72,3 +72,14 @@ def browser() -> Iterator[Browser]:
         opened = driver.chromium.launch(executable_path=path, args=QUIET)
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny study, run from nothing to its report; a copy of the one at CARDIONETS_TINY_STUDY where that is set."""
+    from tests import tiny_study
+
+    root = tmp_path_factory.mktemp("study")
+    if made := os.environ.get("CARDIONETS_TINY_STUDY"):
+        return Path(shutil.copytree(made, root, symlinks=True, dirs_exist_ok=True))
+    return tiny_study.make(root)
