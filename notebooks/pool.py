@@ -85,5 +85,8 @@ book.table(differ, "case_mix", f"Standardised mean differences from {book.study.
 book.table(drops, "drops", f"AUC at {book.study.cohort(home).label} minus AUC elsewhere", rows=40)
 if len(differ) and len(drops):
     names = {k: cards.characteristic(str(k)) for k in [*differ["characteristic"], *drops["endpoint"]]}
-    tables_shown = [t.assign(cohort=[received.label(book.study, c) for c in t["cohort"]]) for t in (differ, drops)]
-    book.figure(figures.case_mix(*tables_shown, names, book.study.cohort(home).label), "case_mix")
+    most = about.groupby("cohort")["n"].max().dropna().astype(int)  # fewer where something is not known of everybody
+    centres = dict.fromkeys([home, *differ["cohort"], *drops["cohort"]])
+    labels = {c: received.label(book.study, c) + (f", n ≤ {most[c]:,}" if c in most else "") for c in centres}
+    tables_shown = [t.assign(cohort=t["cohort"].map(labels)) for t in (differ, drops)]
+    book.figure(figures.case_mix(*tables_shown, names, labels[home]), "case_mix")

@@ -73,7 +73,7 @@ def _panel(ax: Axes, table: pd.DataFrame, keys: pd.DataFrame, metric: str) -> No
 
 
 @styled
-def case_mix(differences: pd.DataFrame, drops: pd.DataFrame, names: Mapping[str, str], home: str = "home") -> Figure:
+def case_mix(differences: pd.DataFrame, drops: pd.DataFrame, names: Mapping[str, str], home: str) -> Figure:
     """Left: standardised mean differences of each centre from home. Right: how far a metric falls there.
 
     differences: cohort, characteristic, smd; drops: cohort, endpoint, drop, lower, upper; ``names`` labels both.
@@ -102,8 +102,8 @@ def case_mix(differences: pd.DataFrame, drops: pd.DataFrame, names: Mapping[str,
     axes[0].axvspan(-0.1, 0.1, color=GREY, alpha=0.15, lw=0)
     reach = float(np.nanmax(np.abs(differences["smd"]), initial=0.5)) * 1.1
     axes[0].set_xlim(-reach, reach)
-    axes[0].set_xlabel(f"Standardised mean difference from {home}", fontsize=7)
-    axes[1].set_xlabel(f"AUC at {home} − AUC there", fontsize=7)
+    axes[0].set_xlabel(f"Standardised mean difference from home ({home})", fontsize=7)
+    axes[1].set_xlabel("AUC at home − AUC there", fontsize=7)
     figure.legend(loc="outside upper right", ncols=5)
     figure.suptitle("Case mix and performance", x=0.01, ha="left", fontsize=9, weight="bold")
     return figure
