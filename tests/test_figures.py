@@ -92,7 +92,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "calibration": lambda: figures.calibration_plot({"CAD": (LABELS, RISKS), "AF": (~LABELS, RISKS)}),
     "decision": lambda: figures.decision(curve(), {"cad": "CAD"}),
     "subgroups": lambda: figures.subgroup_forest(groups(), {"cad": "CAD"}),
-    "case_mix": lambda: figures.case_mix(*mix(), {"age": "Age"}),
+    "case_mix": lambda: figures.case_mix(*mix(), {"age": "Age"}, "home"),
     "sheet": lambda: figures.scatter_sheet(TRUTH, MADE),
     "forest": lambda: figures.forest(*centres(), chance=0.5),
     "forests": lambda: figures.forest_sheet({"CAD": centres(), "HF": centres()}, "O/E", ideal=1),
@@ -185,7 +185,7 @@ def test_subgroups_and_case_mix_show_what_was_given() -> None:
     assert "\n2\n" in f"\n{text}\n"  # the empty subgroup shows its people, and no mark
     figure = figures.subgroup_forest(groups(), {"cad": "CAD"})
     assert sum(np.isfinite(np.asarray(b.lines[0].get_xdata(), float)).sum() for b in figure.axes[0].containers) == 3
-    figure = figures.case_mix(*mix(), {"age": "Age"})
+    figure = figures.case_mix(*mix(), {"age": "Age"}, "home")
     assert figure.axes[0].lines[0].get_xdata() == [0.5]
     assert "Age" in words(figure)
 
