@@ -91,8 +91,9 @@ def _embed(study: Study, store: Store, folder: Path) -> None:
     for name, encoder in (("mae", load_ecg(study).encoder), ("aligned", load_align(study))):
         blocks = (embed_ecgs(encoder, store, samples, rows=rows) for rows in in_blocks(count))
         _write_rows(folder / f"{name}.npy", track(blocks, f"embed ECGs, {name}", total=-(-count // EMBED_ROWS)), count)
-    cmr = np.concatenate(list(views_of(store.records, embed_cines(load_cmr(study), store)).values()), axis=1)
-    np.save(folder / "cmr.npy", cmr)
+    seen, count = embed_cines(load_cmr(study), store), len(store.records)
+    parts = (views_of(store.records.iloc[rows], seen).values() for rows in in_blocks(count))
+    _write_rows(folder / "cmr.npy", (np.concatenate(list(part), axis=1) for part in parts), count)
 
 
 def _write_rows(path: Path, blocks: Iterable[Floats], count: int) -> None:
@@ -112,6 +113,6 @@ def views_of(records: pd.DataFrame, seen: Mapping[str, Floats]) -> dict[str, Flo
     out = {}
     for view, embedding in seen.items():
         rows = records[data.VIEW_ROW[view]].to_numpy(np.int64)
-        padded = np.concatenate([embedding, np.full((1, embedding.shape[1]), np.nan, np.float32)])
-        out[view] = padded[np.where(rows >= 0, rows, -1)]
+        out[view] = np.full((len(rows), embedding.shape[1]), np.nan, np.float32)
+        out[view][rows >= 0] = embedding[rows[rows >= 0]]
     return out

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cardionets import weights
 from cardionets.config import Study
+from cardionets.encoders import in_blocks
 from cardionets.features import Features
 from cardionets.files import atomic_path
 from cardionets.norms import half_width
@@ -76,7 +77,8 @@ def score(study: Study, cohort: str) -> pd.DataFrame:
     features = Features(study, cohort)
     rows = np.flatnonzero(features.records["split"] != "train")
     found = features.records.loc[rows, ["record", "person", "split"]].reset_index(drop=True)
-    found["novelty"] = distance(tensors, features["mae"][rows])
+    far = [distance(tensors, features["mae"][rows[part]]) for part in in_blocks(len(rows))]
+    found["novelty"] = np.concatenate([np.zeros(0, np.float32), *far])
     found["beyond"] = found["novelty"] > float(tensors["threshold"])
     with atomic_path(study.path("predictions", f"{cohort}_novelty.parquet")) as path:
         found.to_parquet(path, index=False)

@@ -19,7 +19,7 @@ from cardionets.progress import track
 
 WHO: Final = ("record", "person", "split")
 COLUMNS: Final = (*WHO, "arm", "fraction", "endpoint", "value")
-BLOCK: Final = 4096
+BLOCK: Final = 1024
 _NUMBERS: Final = {"fraction": pa.float64(), "value": pa.float32()}
 SCHEMA: Final = pa.schema([(c, _NUMBERS.get(c, pa.dictionary(pa.int32(), pa.string()))) for c in COLUMNS])
 """One row group per block; each brings its own dictionaries, which readers join to categories."""
@@ -50,7 +50,6 @@ def predict(study: Study, cohort: str) -> pd.DataFrame:
             wide = [part for f in fitted for part in frames(f, features, some, fractions)]
             wide += [site_heads.frame(f, head, features, some) for f, head in own]
             table = tidy(features.records, wide)
-            table[list(WHO)] = table[list(WHO)].apply(lambda column: column.cat.remove_unused_categories())
             writer.write_table(pa.Table.from_pandas(table, SCHEMA, preserve_index=False))
             counts.append(table.groupby(["arm", "fraction"], observed=True, sort=False)["record"].nunique())
     total = pd.concat(counts).groupby(["arm", "fraction"], observed=True).sum()
@@ -59,7 +58,8 @@ def predict(study: Study, cohort: str) -> pd.DataFrame:
 
 def tidy(records: pd.DataFrame, wide: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Wide frames per arm -> one long frame; texts are categories, or eight million strings would fill the memory."""
-    who = records[list(WHO)].astype("category")
+    rows = np.unique(np.concatenate([part.index.to_numpy() for part in wide]))
+    who = records[list(WHO)].iloc[rows].set_axis(rows).astype("category")
     return pd.concat([_long(who, part) for part in wide], ignore_index=True).pipe(_as_categories)
 
 
@@ -67,7 +67,7 @@ def _long(who: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
     endpoints = [c for c in part.columns if c not in ("arm", "fraction")]
     values = part[endpoints].to_numpy(np.float32)  # (record, endpoint)
     row, column = np.nonzero(np.isfinite(values))
-    long = who.iloc[part.index.to_numpy()[row]].reset_index(drop=True)
+    long = who.iloc[who.index.get_indexer(part.index)[row]].reset_index(drop=True)
     long["arm"], long["fraction"] = part["arm"].iloc[0], float(part["fraction"].iloc[0])
     long["endpoint"] = pd.Categorical.from_codes(column.tolist(), categories=pd.Index(endpoints))
     long["value"] = values[row, column]
