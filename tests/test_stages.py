@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cardionets.config import Protocol
 from tests.conftest import ROOT
 from tests.tiny_study import OURS, run
 
@@ -81,6 +83,17 @@ def test_no_stage_declares_what_it_does_not_import(stage: str) -> None:
     needed = _rests_on(ROOT / "notebooks" / f"{stage}.py")
     spare = [d for d in declared if Path(d).name not in WORDS and not any(_covers(d, path) for path in needed)]
     assert not spare, f"dvc.yaml, deps of {stage}, name for nothing: {', '.join(spare)}"
+
+
+@pytest.mark.parametrize("stage", _stages())
+def test_every_stage_declares_the_settings_its_code_reads(stage: str) -> None:
+    """Sections of ``params.yaml``; the preset's come through the path of its file and the weights made with it."""
+    notebook = ROOT / "notebooks" / f"{stage}.py"
+    files = [notebook, *(ROOT / path for path in _rests_on(notebook))]
+    text = "".join(path.read_text(encoding="utf-8") for path in files if path.name != "config.py")
+    read = set(re.findall(r"protocol\.(\w+)", text)) & set(Protocol.model_fields) - {"preset"}
+    listed = {key: keys for block in _stages()[stage]["params"] for key, keys in block.items()}["params.yaml"]
+    assert {key.partition(".")[0] for key in listed} - {"preset"} == read
 
 
 PIPELINE = [name for name in _stages() if name != "ablation"]
