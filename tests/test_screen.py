@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from cardionets.screen import PNG_CHUNKS, Private, png_chunks, search, search_files
+from cardionets.readable import PNG_CHUNKS, png_chunks
+from cardionets.screen import Private, search, search_files
 
 PRIVATE = Private(frozenset({"mrn8842", "12345678"}), ("/srv/hospital",), frozenset({"ward7pc"}))
 PLANTS = {
@@ -41,6 +42,14 @@ def png(**text: str) -> bytes:
     for key, value in text.items():
         info.add_text(key, value, zip=key.startswith("z"))
     Image.new("RGB", (8, 8)).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def webp(seed: int) -> bytes:
+    """An animation of noise: its bytes hold whatever chance makes them spell."""
+    dice, buffer = np.random.default_rng(seed), io.BytesIO()
+    first, *more = (Image.fromarray(dice.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(3))
+    first.save(buffer, "WEBP", save_all=True, append_images=more, lossless=True)
     return buffer.getvalue()
 
 
@@ -76,6 +85,7 @@ def planted(text: str) -> dict[str, bytes]:
         "text.png": png(Comment=text),
         "compressed.png": png(zComment=text),
         "tail.png": png() + text.encode(),
+        "tail.webp": webp(0) + text.encode(),
         "run.log": f"12:00 {text}\n".encode(),
         "wide.gif": b"GIF89a" + text.encode("utf-16-le"),
     }
@@ -93,7 +103,7 @@ def test_metadata_of_figures(kind: str) -> None:
     assert any(f.kind == "identifier or date" for f in search(f"x.{kind}", figure(kind, "of MRN8842"), PRIVATE))
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "gif"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "webp"])
 def test_what_a_camera_or_an_editor_writes_into_a_picture(kind: str) -> None:
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x010E], exif[0x0132] = "of MRN8842", "2019:03:04 10:11:12"  # ImageDescription, DateTime
@@ -102,6 +112,15 @@ def test_what_a_camera_or_an_editor_writes_into_a_picture(kind: str) -> None:
     kinds = {finding.kind for finding in search(f"x.{kind}", buffer.getvalue(), PRIVATE)}
     assert "identifier or date" in kinds
     assert kind == "gif" or "date" in kinds
+
+
+def test_pixels_say_nothing_whatever_they_spell() -> None:
+    for seed in range(20):
+        picture = webp(seed)
+        spelt = picture[:2000] + b"D:\\ward" + picture[2007:]
+        assert search("x.webp", spelt) == []
+        page = f'<img src="data:image/webp;base64,{base64.b64encode(spelt).decode()}">'
+        assert search("x.html", page.encode()) == []
 
 
 def test_offsets_palettes_and_fonts_of_a_pdf_are_no_numbers_of_people() -> None:

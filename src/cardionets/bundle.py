@@ -26,7 +26,8 @@ from cardionets.config import Settings, Study, StudyError, check
 from cardionets.disclosure import ESTIMATES, is_rounded, small
 from cardionets.figures.base import protocol_hash
 from cardionets.files import atomic_path
-from cardionets.screen import PNG_CHUNKS, SIGNATURE, Private, png_chunks, search
+from cardionets.readable import PNG_CHUNKS, PNG_SIGNATURE, png_chunks
+from cardionets.screen import Private, search
 from cardionets.vocabulary import COLUMNS_OF, faults
 from cardionets.weights import CARD, read_card
 
@@ -219,7 +220,7 @@ def _cell_faults(name: str, frame: pd.DataFrame, minimum: int) -> list[str]:
 
 
 def _picture_faults(name: str, data: bytes) -> list[str]:
-    if not data.startswith(SIGNATURE):
+    if not data.startswith(PNG_SIGNATURE):
         return [f"{name}: not a PNG picture."]
     extra = sorted({kind.decode("latin-1") for kind, _ in png_chunks(data)} - {k.decode() for k in PNG_CHUNKS})
     if extra:
