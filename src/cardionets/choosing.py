@@ -21,7 +21,7 @@ from cardionets.config import Study
 from cardionets.device import pick_device
 from cardionets.draw import Artist, decode, sample_tokens, starts
 from cardionets.embed import open_store
-from cardionets.evaluate.cines import picture_scores
+from cardionets.evaluate.cines import CLOSENESS, picture_scores
 from cardionets.generate import canonical, cine_table, encode
 from cardionets.models.cmr_mae import VIEWS
 
@@ -71,8 +71,8 @@ def _of_the_mean(real: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> d
 
 def _closeness(real: dict[str, np.ndarray], cines: dict[str, np.ndarray]) -> dict[str, float]:
     """Mean SSIM and PSNR of each view."""
-    scores = {view: picture_scores(real[view], cines[view]) for view in VIEWS}
-    return {f"{metric}_{view}": float(scores[view][metric].mean()) for metric in ("ssim", "psnr") for view in VIEWS}
+    scores = {view: picture_scores(real[view], cines[view], CLOSENESS) for view in VIEWS}
+    return {f"{metric}_{view}": float(scores[view][metric].mean()) for metric in CLOSENESS for view in VIEWS}
 
 
 def choose(table: pd.DataFrame) -> float:

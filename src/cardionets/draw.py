@@ -117,19 +117,37 @@ class Artist:
 
         First the one at the chosen temperature; where ``count`` > 1 so many posterior samples (at 1) follow.
         """
-        ecg, _ = self.reader.read(store, records["row"].to_numpy(np.int64))
-        for sample in range(1 if count == 1 else count + 1):
-            made = self.draw_from(torch.from_numpy(ecg), list(records["record"]), sample)
-            yield {view: cine.cpu().numpy() for view, cine in made.items()}
+        ecg, names = self.reader.read(store, records["row"].to_numpy(np.int64))[0], list(records["record"])
+        full = self._tokens(torch.from_numpy(ecg), names, 0)
+        yield self._shown(self._drawn_in(torch.from_numpy(ecg), full))
+        if count > 1:
+            yield self._shown(full)
+            for number in range(1, count):
+                yield self._shown(self._tokens(torch.from_numpy(ecg), names, number))
 
     def draw_from(self, ecg: Tensor, names: list[str], sample: int = 0) -> dict[str, Tensor]:
         """Cines of both views from ECG tokens (b, m, e); ``names`` (b) and ``sample`` fix the random numbers.
 
-        Sample 0 is drawn at the chosen temperature, every other at 1.
+        Sample 0 is drawn at the chosen temperature, every other at 1. Number 0 is number 1 drawn in towards the guess:
+        both start from the same noise.
         """
-        noise, order = starts(self.generator, names, self.seed, sample)
-        how = self.how.model_copy(update={"temperature": 1.0}) if sample else self.how
-        return decode(self.tokenizer, self.generator, sample_tokens(self.generator, ecg, noise, order, how))
+        tokens = self._tokens(ecg, names, max(sample - 1, 0))
+        return decode(self.tokenizer, self.generator, tokens if sample else self._drawn_in(ecg, tokens))
+
+    def _tokens(self, ecg: Tensor, names: list[str], number: int) -> Tensor:
+        """Packed cine tokens (b, n, c) of a fair sample, at temperature 1."""
+        noise, order = starts(self.generator, names, self.seed, number)
+        how = self.how.model_copy(update={"temperature": 1.0})
+        return sample_tokens(self.generator, ecg, noise, order, how)
+
+    @torch.inference_mode()
+    def _drawn_in(self, ecg: Tensor, tokens: Tensor) -> Tensor:
+        """A fair sample's tokens (b, n, c) at the chosen temperature, from ECG tokens (b, m, e)."""
+        return torch.lerp(self.generator.ridge_tokens(ecg.to(tokens.device)), tokens, self.how.temperature)
+
+    def _shown(self, tokens: Tensor) -> dict[str, Cine]:
+        made = decode(self.tokenizer, self.generator, tokens)
+        return {view: cine.cpu().numpy() for view, cine in made.items()}
 
 
 def sample_tokens(model: Generator, ecg: Tensor, noise: Tensor, order: Tensor, how: SampleSettings) -> Tensor:

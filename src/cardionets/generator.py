@@ -184,7 +184,8 @@ def ecg_tokens(model: Aligner, signal: Tensor, beat: Tensor, groups: int) -> tup
     s = encoder.settings
     (crop,) = crops(signal, s.samples, 1)
     encoded = encoder.trunk(encoder.tokens(encoder.patches(crop, beat)))  # (b, n, dim)
-    embedding = torch.cat([encoder(crop, beat), model(crop, beat)], dim=1)
+    pooled = encoder.pool(encoded, s.record_tokens, crop, beat)
+    embedding = torch.cat([pooled, model.distil(pooled)], dim=1)
     over_time = rearrange(encoded[:, : s.record_tokens], "b (l t) d -> (b l) d t", l=s.rows)
     record = nn.functional.adaptive_avg_pool1d(over_time, min(groups, s.columns))
     record = rearrange(record, "(b l) d g -> b (l g) d", l=s.rows)

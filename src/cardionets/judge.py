@@ -58,6 +58,7 @@ ON_REAL = "_on_real"  # added to metrics whose truth is what the same network me
 UNMEASURED = ("generated_mean", "neighbour", "training_mean", "latent_flow_sample")  # no patient's own sharp picture
 MEASURED_ARMS = tuple(arm for arm in ARMS if arm not in UNMEASURED)
 FEATURE_ARMS = tuple(arm for arm in ARMS if arm not in ("training_mean", "real"))
+SEEN_BEFORE = ("shuffled", "neighbour")  # whose features are those of cines that were embedded already
 STILL_ARMS = ("generated", "posterior_sample", "latent_flow_sample", "reconstruction")  # whose single images count
 RIVALS = ("shuffled", "neighbour", "training_mean", "latent_flow", "latent_flow_sample", "ridge")
 GAINS = tuple((arm, rival) for arm in ("generated", "posterior_sample", "generated_mean") for rival in RIVALS)
@@ -90,8 +91,7 @@ def judge(study: Study, cohort: str) -> pd.DataFrame:
     for view in VIEWS:
         scores = {arm: picture_scores(real[view], cines[view]) for arm, cines in arms.items()}
         add_pictures(who, view, scores, GAINS)
-        own = picture_scores(real[view], real[view])
-        add_pictures(who, view, {"real": {metric: own[metric] for metric in OWN_METRICS}})
+        add_pictures(who, view, {"real": picture_scores(real[view], real[view], OWN_METRICS)})
         if drawn.samples > 1:
             spread = bench.drawn_cines("_spread")[view]
             add_doubt(who, view, real[view], arms["generated_mean"][view], spread, drawn.samples)
@@ -183,15 +183,21 @@ class Bench:
 
     def _flow(self, temperature: float) -> Cines | None:
         """One sample of the older approach, from the same noise as the first of the generator."""
-        model, names = self.artist.generator, list(self.records["record"])
-        if model.flow is None:
+        if self.artist.generator.flow is None:
             return None
+        ridge, full = self.artist.generator.ridge_tokens, self.flow_tokens
+        return self._decoded(lambda rows, ecg: torch.lerp(ridge(ecg), full[rows].to(ecg.device), temperature))
 
-        def draw(rows: NDArray[np.int64], tokens: Tensor) -> Tensor:
-            noise, _ = starts(model, [names[row] for row in rows], self.artist.seed, 0)
-            return model.sample_flow(tokens, noise.to(tokens.device), temperature)
-
-        return self._decoded(draw)
+    @cached_property
+    def flow_tokens(self) -> Tensor:
+        """Tokens (n, n tokens, c) of the older approach at temperature 1, drawn once for every temperature."""
+        model, names, parts = self.artist.generator, list(self.records["record"]), []
+        with torch.inference_mode():
+            for rows in blocks(len(names)):
+                noise, _ = starts(model, [names[row] for row in rows], self.artist.seed, 0)
+                ecg = torch.from_numpy(self.ecg[0][rows]).to(pick_device())
+                parts.append(model.sample_flow(ecg, noise.to(ecg.device), 1.0).cpu())
+        return torch.cat(parts)
 
     def _ridge(self) -> Cines:
         return self._decoded(lambda rows, tokens: self.artist.generator.ridge_tokens(tokens))
@@ -210,24 +216,32 @@ class Bench:
         means = {view: self.artist.generator.get_buffer(f"mean_{view}").cpu().numpy() for view in VIEWS}
         return {view: np.broadcast_to(np.rint(mean).astype(np.uint8), shape) for view, mean in means.items()}
 
-    def _neighbour(self) -> Cines | None:
-        if self.hub is None or self.home is None:
+    @cached_property
+    def nearest(self) -> NDArray[np.int64] | None:
+        """Number of the training person with the nearest ECG embedding (n,); None where there is none."""
+        if self.home is None:
             return None
-        store, pairs = self.hub
         known = self.home.ecg
         centre, scale = known.mean(0), np.maximum(known.std(0), 1e-6)
         a, b = (self.ecg[1] - centre) / scale, (known - centre) / scale
-        nearest = ((b**2).sum(1) - 2 * a @ b.T).argmin(axis=1)
-        pose = data.column(self.home.pose, nearest)
-        return canonical(data.Table(**data.cine_columns(store, pairs.iloc[nearest]), pose=pose))
+        return np.asarray(((b**2).sum(1) - 2 * a @ b.T).argmin(axis=1))
+
+    def _neighbour(self) -> Cines | None:
+        if self.hub is None or self.home is None or self.nearest is None:
+            return None
+        store, pairs = self.hub
+        pose = data.column(self.home.pose, self.nearest)
+        return canonical(data.Table(**data.cine_columns(store, pairs.iloc[self.nearest]), pose=pose))
 
 
 def _by_features(who: Judge, bench: Bench, arms: dict[str, Cines], real: Cines) -> None:
     model = load_cmr(bench.study)
     truth = features(model, real)
     home = bench.home
-    seen = {arm: features(model, arms[arm]) for arm in FEATURE_ARMS if arm in arms and arm != "shuffled"}
+    seen = {arm: features(model, arms[arm]) for arm in FEATURE_ARMS if arm in arms and arm not in SEEN_BEFORE}
     seen |= {"shuffled": seen["generated"][bench.other], "real": truth}
+    if home and bench.nearest is not None:
+        seen["neighbour"] = home.features["train"][bench.nearest]
     for arm, found in seen.items():
         add_features(who, arm, found, truth, home.features["train"] if home else None)
         if home:
@@ -329,7 +343,7 @@ def cases(study: Study, cohort: str) -> dict[str, Case]:
     bench = Bench(study, store, drawn, records)
     real, made = canonical(bench.table), bench.drawn_cines("")
     doubt = bench.drawn_cines("_spread") if drawn.samples > 1 else {}
-    order = np.argsort(-picture_scores(real["sax"], made["sax"])["ssim"], kind="stable")
+    order = np.argsort(-picture_scores(real["sax"], made["sax"], ("ssim",))["ssim"], kind="stable")
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     names = records["record"]
     return {case: Case(names[row], _beside(real, made, doubt, int(row))) for case, row in chosen.items()}

@@ -7,6 +7,7 @@ Source: Field & Welsh, JRSS B 2007;69:369 (cluster bootstrap).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,9 @@ def weight_blocks(persons: int, replicates: int, seed: int, strata: NDArray[Any]
 
     With ``strata`` (P,) persons are drawn within their stratum, so that every replicate keeps the events.
     """
+    if strata is None and replicates * persons <= BLOCK_CELLS:
+        yield _whole(persons, replicates, seed)
+        return
     rng = np.random.default_rng(seed)
     labels = np.zeros(persons, dtype=np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
     members = [np.flatnonzero(labels == stratum) for stratum in range(labels.max(initial=0) + 1)]
@@ -43,6 +47,14 @@ def weight_blocks(persons: int, replicates: int, seed: int, strata: NDArray[Any]
     for start in range(0, replicates, block):
         size = min(block, replicates - start)
         yield sum((_draw(m, size, persons, rng) for m in members), np.zeros((size, persons)))
+
+
+@lru_cache(maxsize=2)  # one set of people is judged in many ways
+def _whole(persons: int, replicates: int, seed: int) -> Floats:
+    """All draw counts (replicate, person P) at once; never to be written to."""
+    counts = _draw(np.arange(persons), replicates, persons, np.random.default_rng(seed))
+    counts.setflags(write=False)
+    return counts
 
 
 def person_sums(values: Floats, codes: NDArray[np.int64], persons: int) -> Floats:

@@ -27,6 +27,7 @@ from cardionets.evaluate.rows import Rows, attempt
 from cardionets.evaluate.scales import FISHER, IDENTITY, LOG, bootstrap_interval
 
 PICTURE_METRICS: Final = ("ssim", "psnr", "motion", "roughness", "closing")
+CLOSENESS: Final = ("ssim", "psnr")  # to the real cine, frame by frame
 GAINS: Final = ("ssim", "psnr", "motion")  # that are compared person by person
 OWN_METRICS: Final = ("roughness", "closing")  # of a cine by itself
 RETRIEVAL_METRICS: Final = ("top_1", "top_5", "top_10", "median_rank")
@@ -75,24 +76,21 @@ class Judge:
         self.rows.add(endpoint, arm, 1.0, metric, attempt(compute), n)
 
 
-def picture_scores(real: Cines, made: Cines) -> dict[str, Floats]:
-    """SSIM, PSNR, motion similarity and roughness of each drawn cine (n, frame, H, W), each (n,)."""
+def picture_scores(real: Cines, made: Cines, metrics: Sequence[str] = PICTURE_METRICS) -> dict[str, Floats]:
+    """SSIM, PSNR, motion similarity, roughness and closing of each drawn cine (n, frame, H, W), or some; each (n,)."""
     starts = range(0, len(real), CHUNK)
     with ThreadPoolExecutor(2) as pool:
-        parts = list(pool.map(lambda s: _scores(real[s : s + CHUNK], made[s : s + CHUNK]), starts))
-    return {name: np.concatenate([p[name] for p in parts]) for name in PICTURE_METRICS}
+        parts = list(pool.map(lambda s: _scores(real[s : s + CHUNK], made[s : s + CHUNK], metrics), starts))
+    return {name: np.concatenate([p[name] for p in parts]) for name in metrics}
 
 
-def _scores(real: Cines, made: Cines) -> dict[str, Floats]:
-    with np.errstate(divide="ignore"):
-        error = ((real.astype(np.float32) - made) ** 2).mean(axis=(-3, -2, -1), dtype=np.float64)
-        return {
-            "ssim": images.ssim(real[:, ::SSIM_EVERY], made[:, ::SSIM_EVERY]).mean(axis=1),
-            "psnr": np.minimum(10 * np.log10(images.RANGE**2 / error), 100.0),
-            "motion": images.motion_similarity(real, made),
-            "roughness": images.temporal_roughness(made),
-            "closing": images.cycle_closing(made),
-        }
+def _scores(real: Cines, made: Cines, metrics: Sequence[str]) -> dict[str, Floats]:
+    found = {} if set(CLOSENESS) >= set(metrics) else images.dynamics(real, made)
+    if "ssim" in metrics:
+        found["ssim"] = images.ssim(real[:, ::SSIM_EVERY], made[:, ::SSIM_EVERY]).mean(axis=1)
+    if "psnr" in metrics:
+        found["psnr"] = np.minimum(images.cine_psnr(real, made), 100.0)
+    return found
 
 
 def add_pictures(
@@ -112,7 +110,9 @@ def add_pictures(
 
 def add_doubt(judge: Judge, view: str, real: Cines, mean: Cines, spread: Cines, samples: int) -> None:
     """Whether the spread of several cines per person tells where, and by how much, their mean is wrong."""
-    r, ratio = images.spread_and_error(real, mean, spread, samples)
+    cuts = [slice(start, start + CHUNK) for start in range(0, len(real), CHUNK)]
+    parts = [images.spread_and_error(real[cut], mean[cut], spread[cut], samples) for cut in cuts]
+    r, ratio = (np.concatenate(values) for values in zip(*parts))
     judge.mean(f"cine_{view}", "generated_mean", "doubt_r", r)
     judge.mean(f"cine_{view}", "generated_mean", "error_over_doubt", ratio)
 

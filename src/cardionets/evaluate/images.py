@@ -7,6 +7,7 @@ K2 = 0.03, range 255, mean over the pixels whose kernel lies inside the image (W
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any, Final
 
@@ -71,6 +72,15 @@ def psnr(real: Images, made: Images) -> Floats:
         return np.asarray(10 * np.log10(RANGE**2 / error))
 
 
+def cine_psnr(real: Images, made: Images) -> Floats:
+    """:func:`psnr` over all frames of each cine: (..., frame, H, W) -> (...)."""
+    _check(real, made)
+    difference = np.subtract(real, made, dtype=np.float32)
+    error = _product(difference, difference) / math.prod(real.shape[-3:])
+    with np.errstate(divide="ignore"):
+        return np.asarray(10 * np.log10(RANGE**2 / error))
+
+
 def mean_absolute_error(real: Images, made: Images) -> Floats:
     """Mean absolute difference in grey levels of each image: (..., H, W) -> (...)."""
     _check(real, made)
@@ -79,8 +89,16 @@ def mean_absolute_error(real: Images, made: Images) -> Floats:
 
 def _steps(cine: Images) -> NDArray[np.float32]:
     """Change from each frame to the next, from the last to the first: (..., frame, H, W) -> same; exact for uint8."""
-    x = cine.astype(np.float32)
-    return np.roll(x, -1, axis=-3) - x
+    out = np.empty(cine.shape, np.float32)
+    np.subtract(cine[..., 1:, :, :], cine[..., :-1, :, :], out=out[..., :-1, :, :], dtype=np.float32)
+    np.subtract(cine[..., 0, :, :], cine[..., -1, :, :], out=out[..., -1, :, :], dtype=np.float32)
+    return out
+
+
+def _product(x: NDArray[np.float32], y: NDArray[np.float32], axes: int = 3) -> Floats:
+    """Sum of x y over the last ``axes`` axes, without writing the product down."""
+    kept = x.shape[: x.ndim - axes]
+    return np.asarray(np.vecdot(x.reshape(*kept, -1), y.reshape(*kept, -1)), np.float64)
 
 
 def temporal_roughness(cine: Images) -> Floats:
@@ -88,9 +106,12 @@ def temporal_roughness(cine: Images) -> Floats:
 
     The cycle is closed: the last frame precedes the first. A still cine has no motion to be smooth, and gives NaN.
     """
-    first = _steps(cine)
-    second = np.roll(first, -1, axis=-3) - first
-    steps, bends = (np.sqrt((d**2).mean(axis=(-3, -2, -1), dtype=np.float64)) for d in (first, second))
+    return _roughness(_steps(cine))
+
+
+def _roughness(first: NDArray[np.float32]) -> Floats:
+    second = _steps(first)
+    steps, bends = (np.sqrt(_product(d, d)) for d in (first, second))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(steps > 0, bends / steps, np.nan))
 
@@ -100,7 +121,11 @@ def cycle_closing(cine: Images) -> Floats:
 
     About 1 where the cycle closes; far above where the beat ends elsewhere than it began. A still cine gives NaN.
     """
-    steps = np.sqrt((_steps(cine) ** 2).mean(axis=(-2, -1), dtype=np.float64))  # (..., frame)
+    return _closing(_steps(cine))
+
+
+def _closing(first: NDArray[np.float32]) -> Floats:
+    steps = np.sqrt(_product(first, first, 2))  # (..., frame)
     with np.errstate(invalid="ignore", divide="ignore"):
         usual = np.median(steps, axis=-1)
         return np.asarray(np.where(usual > 0, steps[..., -1] / usual, np.nan))
@@ -125,10 +150,19 @@ def spread_and_error(real: Images, mean: Images, spread: Images, samples: int) -
 def motion_similarity(real: Images, made: Images) -> Floats:
     """Correlation of the frame-to-frame changes of two cines (..., frame, H, W) -> (...); 1 is the same motion."""
     _check(real, made)
-    x, y = _steps(real), _steps(made)
+    return _similarity(_steps(real), _steps(made))
+
+
+def _similarity(x: NDArray[np.float32], y: NDArray[np.float32]) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
-        dot, xx, yy = ((a * b).sum(axis=(-3, -2, -1), dtype=np.float64) for a, b in ((x, y), (x, x), (y, y)))
-        return np.asarray(dot / np.sqrt(xx * yy))
+        return np.asarray(_product(x, y) / np.sqrt(_product(x, x) * _product(y, y)))
+
+
+def dynamics(real: Images, made: Images) -> dict[str, Floats]:
+    """Motion similarity of both cines, roughness and closing of the second, from one look at their steps."""
+    _check(real, made)
+    x, y = _steps(real), _steps(made)
+    return {"motion": _similarity(x, y), "roughness": _roughness(y), "closing": _closing(y)}
 
 
 def frechet_distance(real: Floats, made: Floats) -> float:

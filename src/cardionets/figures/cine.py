@@ -41,7 +41,8 @@ def cine_strip(cines: Cines, frames: int = 8, title: str = "", window: tuple[flo
     figure, column = plt.subplots(len(cines), 1, figsize=(0.95 * frames, 1.02 * len(cines) + 0.35), squeeze=False)
     for ax, (label, cine) in zip(column[:, 0], cines.items()):
         chosen = np.linspace(0, len(cine), frames, endpoint=False).astype(int)
-        ax.imshow(_side_by_side(cine[chosen]), cmap=_colours(label), vmin=low, vmax=high, extent=(0, frames, 0, 1))
+        shown = np.clip((cine[chosen].astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+        ax.imshow(_side_by_side(shown, label), interpolation="none", extent=(0, frames, 0, 1))
         ax.set(xticks=np.arange(frames) + 0.5, yticks=[])
         ax.set_xticklabels([f"{frame / len(cine):.0%} RR" for frame in chosen], fontsize=6.5)
         ax.tick_params(length=0, top=False, bottom=False, labelbottom=False, labeltop=ax is column[0, 0])
@@ -51,21 +52,25 @@ def cine_strip(cines: Cines, frames: int = 8, title: str = "", window: tuple[flo
     return figure
 
 
-def _side_by_side(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Frames (f, H, W), four times enlarged, with a gap of nothing between them: one picture (4 H, W')."""
-    size = (4 * frames.shape[2], 4 * frames.shape[1])
-    large = [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC), np.float32) for f in frames]
-    gap = np.full((size[1], max(size[0] // 32, 1)), np.nan, np.float32)
+def _side_by_side(frames: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
+    """Frames (f, H, W), three times enlarged, with a white gap between them: one picture in colours (3 H, W', 3)."""
+    size = (3 * frames.shape[2], 3 * frames.shape[1])
+    large = [_coloured(np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)), label) for f in frames]
+    gap = np.full((size[1], max(size[0] // 32, 1), 3), 255, np.uint8)
     return np.concatenate([part for frame in large for part in (gap, frame, gap)], axis=1)
 
 
-def _colours(label: str) -> str:
-    return DOUBT_COLOURS if label.startswith(DOUBT) else "gray"
+def _coloured(grey: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
+    """Grey levels (H, W) as the colours (H, W, 3) of a picture, or of a map of doubt."""
+    if not label.startswith(DOUBT):
+        return np.repeat(grey[..., None], 3, axis=2)
+    table = mpl.colormaps[DOUBT_COLOURS](np.arange(256), bytes=True)[:, :3]  # (grey, 3)
+    return np.asarray(table[grey], np.uint8)
 
 
 def _tile(frame: NDArray[np.uint8], label: str, scale: int, mark: str) -> Image.Image:
     if label.startswith(DOUBT):
-        frame = mpl.colormaps[DOUBT_COLOURS](frame, bytes=True)[..., :3]
+        frame = _coloured(frame, label)
     image = Image.fromarray(frame).resize((frame.shape[1] * scale, frame.shape[0] * scale), Image.Resampling.BICUBIC)
     tile = Image.new(image.mode, (image.width, image.height + 16))
     tile.paste(image, (0, 16))
