@@ -177,13 +177,14 @@ def cines(n: int = 4) -> dict[str, Tensor]:
 
 
 def test_cine_augmentation_moves_and_brightens() -> None:
-    x = torch.arange(16.0).expand(8, 4, 16, 16)
-    moved = augment_cine(x, 16, 3, 0.0, draw())
+    x = torch.arange(16, dtype=torch.uint8).expand(8, 4, 16, 16)
+    moved = ((augment_cine(x, 16, 3, 0.0, draw()) + 1) * 127.5).round()
     middle = moved[:, 0, 8, 8] - 8
     assert middle.abs().max() <= 3 and len(middle.unique()) > 1
-    assert augment_cine(x, 8, 0, 0.0, draw())[0, 0, 0, 0] == 4, "a larger cine is cropped about its centre"
-    bright = augment_cine(torch.zeros(8, 4, 16, 16), 16, 0, 0.2, draw())
-    assert bright.abs().max() <= 0.2 and bright.flatten(1).std(1).max() < 1e-6
+    corner = augment_cine(x, 8, 0, 0.0, draw())[0, 0, 0, 0]
+    assert corner == pytest.approx(4 / 127.5 - 1), "a larger cine is cropped about its centre"
+    bright = (augment_cine(torch.full((8, 4, 16, 16), 255, dtype=torch.uint8), 16, 0, 0.2, draw()) + 1) / 2
+    assert 0.01 < (bright - 1).abs().max() <= 0.2 and bright.flatten(1).std(1).max() < 1e-6
 
 
 def test_contrast_rewards_partners() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import os
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from cardionets.encoders import (
     load_ecg,
 )
 from cardionets.files import atomic_path
-from cardionets.models.cmr_mae import CmrMae
+from cardionets.models.cmr_mae import VIEWS, CmrMae
 from cardionets.progress import track
 from cardionets.store import Store
 
@@ -41,6 +43,35 @@ def embed_cines(model: CmrMae, store: Store) -> dict[str, Floats]:
     size = model.settings.encoder.size
     arrays = {"sax": store.sax, "4ch": store.lax}
     return {view: _embed_view(model, view, array, size) for view, array in arrays.items()}
+
+
+def embed_cines_once(study: Study, store: Store) -> dict[str, Floats]:
+    """:func:`embed_cines` by ``weights/cmr_mae``, kept under ``logs/embeddings`` until weights or cines change."""
+    stamp = weights.read_card(study.path("weights", "cmr_mae")).sha256
+    stamp += (store.path / "store.json").read_text() + str((store.path / "ecg.npy").stat().st_mtime_ns)
+    path = study.path("logs", "embeddings", f"cines-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.npz")
+    kept = read_arrays(path, VIEWS)
+    if kept is None:
+        kept = embed_cines(load_cmr(study), store)
+        write_arrays(path, kept)
+    return kept
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float32]] | None:
+    """Arrays that :func:`write_arrays` kept; None where they are absent or torn."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return {name: kept[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def write_arrays(path: Path, kept: Mapping[str, NDArray[np.float32]]) -> None:
+    """Under a name of this process first: the stages of two centres may do this at the same time."""
+    aside = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(aside, **kept)  # type: ignore[arg-type]
+    aside.replace(path)
 
 
 @torch.inference_mode()
@@ -91,7 +122,7 @@ def _embed(study: Study, store: Store, folder: Path) -> None:
     for name, encoder in (("mae", load_ecg(study).encoder), ("aligned", load_align(study))):
         blocks = (embed_ecgs(encoder, store, samples, rows=rows) for rows in in_blocks(count))
         _write_rows(folder / f"{name}.npy", track(blocks, f"embed ECGs, {name}", total=-(-count // EMBED_ROWS)), count)
-    seen, count = embed_cines(load_cmr(study), store), len(store.records)
+    seen, count = embed_cines_once(study, store), len(store.records)
     parts = (views_of(store.records.iloc[rows], seen).values() for rows in in_blocks(count))
     _write_rows(folder / "cmr.npy", (np.concatenate(list(part), axis=1) for part in parts), count)
 

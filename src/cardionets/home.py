@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +17,7 @@ from cardionets import data, weights
 from cardionets.config import Study
 from cardionets.device import pick_device
 from cardionets.draw import Artist
+from cardionets.embed import read_arrays, write_arrays
 from cardionets.encoders import load_cmr
 from cardionets.evaluate.estimate import Floats
 from cardionets.generate import blocks, canonical, cine_table
@@ -47,10 +46,10 @@ class Home:
         """Embed the canonical cines of both splits, or read what was kept; test people are not touched."""
         names, pairs = study.protocol.endpoints.diseases, {"train": training, "val": data.pairs_of(store, "val")}
         path = _place(study, store)
-        kept = _read(path)
+        kept = read_arrays(path, KEPT)
         if kept is None:
             kept = _embed(study, artist, store, pairs)
-            _write(path, kept)
+            write_arrays(path, kept)
         seen = {split: kept[split] for split in pairs}
         return cls(seen, kept["ecg"], kept["pose"], {s: data.labels(r, names) for s, r in pairs.items()}, tuple(names))
 
@@ -101,19 +100,3 @@ def _place(study: Study, store: Store) -> Path:
     stamp = (store.path / "store.json").read_text(encoding="utf-8") + str((store.path / "sax.npy").stat().st_mtime_ns)
     key = hashlib.sha256("".join([*cards, stamp]).encode()).hexdigest()[:16]
     return study.path("logs", "embeddings", f"home-{key}.npz")
-
-
-def _read(path: Path) -> dict[str, NDArray[np.float32]] | None:
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            return {name: kept[name] for name in KEPT}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def _write(path: Path, kept: Mapping[str, NDArray[np.float32]]) -> None:
-    """Under a name of this process first: the stages of two centres may do this at the same time."""
-    aside = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(aside, **kept)  # type: ignore[arg-type]
-    aside.replace(path)

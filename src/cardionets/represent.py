@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from cardionets import data, stage, train
 from cardionets.config import Study
 from cardionets.device import pick_device
-from cardionets.embed import embed_cines, open_store, views_of
-from cardionets.encoders import Floats, cmr_settings, ecg_settings, embed_ecgs, load_cmr, load_ecg
+from cardionets.embed import embed_cines_once, open_store, views_of
+from cardionets.encoders import Floats, cmr_settings, ecg_settings, embed_ecgs, load_ecg
 from cardionets.launch import launchable
 from cardionets.models.align import Aligner, AlignSettings, align_loss
 from cardionets.models.cmr_mae import CmrMae, cmr_mae_loss
@@ -60,7 +60,7 @@ def align(study: Study, force: bool = False) -> pd.DataFrame:
     """Align the pre-trained ECG encoder with the frozen CMR encoders on paired training people; returns the curve."""
     settings, ecg, cmr = study.block("align", AlignSettings), ecg_settings(study), cmr_settings(study)
     store = open_store(study, study.protocol.study.paired)
-    seen = embed_cines(load_cmr(study), store)
+    seen = embed_cines_once(study, store)
     pairs = {s: data.pairs_of(store, s) for s in ("train", "val")}
     components = _components(seen, pairs, settings)
     part = {s: _aligned_table(store, r, seen, c) for (s, r), c in zip(pairs.items(), components)}

@@ -147,7 +147,8 @@ def _own_kernel() -> Iterator[None]:
             "-f",
             "{connection_file}",
         ]
-        (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "python3", "language": "python"}))
+        about = {"argv": argv, "display_name": "python3", "language": "python", "env": _memory()}
+        (spec / "kernel.json").write_text(json.dumps(about))
         before = os.environ.get("JUPYTER_PATH")
         os.environ["JUPYTER_PATH"] = os.pathsep.join([folder, *([before] if before else [])])
         try:
@@ -157,6 +158,15 @@ def _own_kernel() -> Iterator[None]:
                 del os.environ["JUPYTER_PATH"]
             else:
                 os.environ["JUPYTER_PATH"] = before
+
+
+def _memory() -> dict[str, str]:
+    """Let the C library keep freed blocks of up to 256 MB: batches come and go, and new pages cost a tenth of a step.
+
+    Variables of glibc; others ignore them. What the user has set stays.
+    """
+    kept = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "536870912"}
+    return {name: os.environ.get(name, value) for name, value in kept.items()}
 
 
 def scrub(notebook: Notebook, here: Mapping[str, str]) -> Notebook:

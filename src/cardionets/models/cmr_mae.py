@@ -174,7 +174,7 @@ def cmr_mae_loss(model: CmrMae, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     s = model.settings
     errors, projected = {}, []
     for view in VIEWS:
-        cine = augment_cine(CmrEncoder.scaled(batch[view]), s.encoder.size, s.shift, s.gain, draw)
+        cine = augment_cine(batch[view], s.encoder.size, s.shift, s.gain, draw)
         errors[view], z = model.view_loss(view, cine, draw)
         projected.append(z)
     contrast, hits = info_nce(projected[0], projected[1], s.temperature)
@@ -196,18 +196,21 @@ def info_nce(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
 
 def augment_cine(x: Tensor, size: int, shift: int, gain: float, draw: Draw) -> Tensor:
-    """Random displacement and brightness per cine, (b, frame, H, W) -> (b, frame, size, size), batched on the device.
+    """Random displacement and brightness of uint8 cines (b, frame, H, W), scaled -> (b, frame, size, size).
 
-    A record larger than ``size`` is cropped about its centre; displacement repeats the border.
+    A record larger than ``size`` is cropped about its centre; displacement repeats the border. Bytes are moved, and
+    scale and brightness are one multiplication: a batch of cines is larger than any cache.
     """
     margin = (x.shape[-1] - size) // 2
     x = x[..., margin : margin + size, margin : margin + size]
     if shift:
         offset = draw.integers(-shift, shift + 1, len(x), 2)
         steps = torch.arange(size, device=x.device)
-        down = (steps + offset[:, :1]).clamp(0, size - 1)[:, None, :, None]  # (b, 1, H, 1)
-        across = (steps + offset[:, 1:]).clamp(0, size - 1)[:, None, None, :]
-        x = x.gather(2, down.expand_as(x)).gather(3, across.expand_as(x))
+        down = (steps + offset[:, :1]).clamp(0, size - 1)[:, :, None]  # (b, H, 1)
+        across = (steps + offset[:, 1:]).clamp(0, size - 1)[:, None, :]
+        place = (down * size + across).flatten(1)[:, None].expand(-1, x.shape[1], -1)  # (b, frame, H * W)
+        x = x.flatten(2).gather(2, place).unflatten(2, (size, size))
+    scale = torch.ones(len(x), 1, 1, 1, device=x.device)
     if gain:
-        x = (x + 1) * (1 + gain * (2 * draw.uniform(len(x), 1, 1, 1) - 1)) - 1
-    return x
+        scale = 1 + gain * (2 * draw.uniform(len(x), 1, 1, 1) - 1)
+    return (x * (scale / 127.5)).sub_(1)
