@@ -22,6 +22,7 @@ from cardionets.config import Settings
 
 Array = NDArray[np.float64]
 EM_STEPS = 30
+EM_CHANGE = 1e-5  # SDs of the target: the fill has settled
 NEWTON_STEPS = 25
 
 
@@ -199,9 +200,9 @@ def fit_ridge(
     best = np.full(len(names), np.inf)
     weight, bias = np.zeros((z.shape[1], len(names))), np.zeros(len(names))
     penalty = np.full(len(names), np.nan)
-    w, b = np.zeros_like(weight), np.zeros_like(bias)
+    w, b, equations = weight, bias, _Equations.of(z, target, basis.power)
     for alpha in sorted(settings.ridge, reverse=True):
-        w, b = _masked_ridge(z, target, basis.power, alpha * len(z), z @ w + b)
+        w, b = equations.solve(alpha * len(z), w, b)
         error = _known_mean(np.square(z_val @ w + b - target_val))
         better = error < best
         weight[:, better], bias[better], best[better], penalty[better] = w[:, better], b[better], error[better], alpha
@@ -240,21 +241,45 @@ def _target_scale(y: Array, names: tuple[str, ...], settings: HeadSettings) -> t
     return mean, sd, notes
 
 
-def _masked_ridge(z: Array, target: Array, power: Array, alpha: float, start: Array) -> tuple[Array, Array]:
-    """Weights (r, k) and biases (k,) of targets (n, k), whose missing values begin as ``start`` (n, k)."""
-    known = np.isfinite(target)
-    filled = np.where(known, target, start)
-    usable = known.any(0)
-    weight, bias = np.zeros((z.shape[1], target.shape[1])), np.zeros(target.shape[1])
-    for _ in range(EM_STEPS if not known[:, usable].all() else 1):
-        bias = filled.mean(0)
-        weight = z.T @ (filled - bias) / (power + alpha)[:, None]
-        predicted = z @ weight + bias
-        change = float(np.abs(np.where(known, 0.0, predicted - filled)).max(initial=0.0, where=usable))
-        filled = np.where(known, target, predicted)
-        if change < 1e-4:
-            break
-    return np.where(usable, weight, 0.0), np.where(usable, bias, 0.0)
+@dataclass(frozen=True)
+class _Equations:
+    """What the ridge of targets (n, k) on components z (n, r) needs at every penalty; NaN = missing."""
+
+    z: Array
+    power: Array  # (r,)
+    known: NDArray[np.bool_]  # (n, k)
+    total: Array  # (k,) sum of known values
+    product: Array  # (r, k) z.T @ known values
+
+    @classmethod
+    def of(cls, z: Array, target: Array, power: Array) -> _Equations:
+        known = np.isfinite(target)
+        filled = np.where(known, target, 0.0)
+        return cls(z, power, known, filled.sum(0), z.T @ filled)
+
+    def solve(self, alpha: float, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """Weights (r, k) and biases (k,), from those at another penalty; 0 for targets that nobody has."""
+        shrink, column = 1 / (self.power + alpha), self.z.sum(0)
+        complete = self.known.all(0)
+        b = np.where(complete, self.total / len(self.z), 0.0)
+        w = np.where(complete, (self.product - np.outer(column, b)) * shrink[:, None], 0.0)
+        for i in np.flatnonzero(self.known.any(0) & ~complete):
+            w[:, i], b[i] = self._filled(i, shrink, column, weight[:, i], bias[i])
+        return w, b
+
+    def _filled(self, i: int, shrink: Array, column: Array, w: Array, b: float) -> tuple[Array, float]:
+        """One target by EM. Only its missing rows are looked at: the others do not change from step to step."""
+        z = self.z[~self.known[:, i]]  # (missing, r)
+        filled = z @ w + b
+        for _ in range(EM_STEPS):
+            b = float(self.total[i] + filled.sum()) / len(self.z)
+            w = (self.product[:, i] + z.T @ filled - column * b) * shrink
+            predicted = z @ w + b
+            change = float(np.abs(predicted - filled).max())
+            filled = predicted
+            if change < EM_CHANGE:
+                break
+        return w, b
 
 
 def _known_mean(values: Array) -> Array:
