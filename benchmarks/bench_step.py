@@ -32,6 +32,7 @@ KINDS: Final = {
 """Part of an operator's name, without ``aten::``, that decides its kind; the first that fits."""
 LOADING: Final = "loading"
 STAGES: Final = ("pretrain_ecg", "generator")
+STEPS: Final = 3  # that are profiled: one alone may be interrupted
 
 
 def kind(name: str) -> str:
@@ -76,7 +77,8 @@ def shares(work: plan.Work, table: data.Table, batch: int) -> tuple[float, dict[
 
     step()
     with profile(activities=[ProfilerActivity.CPU]) as found:
-        step()
+        for _ in range(STEPS):
+            step()
     events = found.key_averages()
     total = sum(event.self_cpu_time_total for event in events)
     loading = sum(event.cpu_time_total for event in events if event.key == LOADING)
@@ -84,7 +86,7 @@ def shares(work: plan.Work, table: data.Table, batch: int) -> tuple[float, dict[
     for event in (event for event in events if event.key != LOADING):
         kinds[kind(event.key)] = kinds.get(kind(event.key), 0.0) + event.self_cpu_time_total / total
     largest = sorted(events, key=lambda event: -event.self_cpu_time_total)[:5]
-    return total / 1000, kinds, {event.key: event.self_cpu_time_total / total for event in largest}
+    return total / 1000 / STEPS, kinds, {event.key: event.self_cpu_time_total / total for event in largest}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -95,5 +97,5 @@ def test_paper_step(stage: str, benchmark: Any, tmp_path: Path) -> None:
     milliseconds, kinds, largest = benchmark.pedantic(lambda: shares(work, table, batch), rounds=1, iterations=1)
     assert kinds[LOADING] < 1 and sum(kinds.values()) > 0.95
     benchmark.extra_info.update(
-        per=1, unit="two steps", step_ms=milliseconds, kinds=kinds, largest=largest, batch=batch
+        per=1, unit=f"{1 + STEPS} steps", step_ms=milliseconds, kinds=kinds, largest=largest, batch=batch
     )

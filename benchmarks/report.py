@@ -33,13 +33,22 @@ def cases(path: Path) -> pd.DataFrame:
 
 
 def steps(path: Path) -> pd.DataFrame:
-    """Share of every kind of operator, and of the five largest, in the profiled training steps."""
+    """Share and milliseconds of every kind of operator, and of the five largest, in the profiled training steps."""
     rows = []
-    for bench in json.loads(path.read_text())["benchmarks"]:
+    for bench in json.loads(path.read_text())["benchmarks"] if path.is_file() and path.stat().st_size else []:
+        extra = bench["extra_info"]
         for group in ("kinds", "largest"):
-            for name, share in bench["extra_info"].get(group, {}).items():
-                rows.append({"step": bench["name"].removeprefix("test_"), "of": group, "name": name, "share": share})
-    return pd.DataFrame(rows, columns=["step", "of", "name", "share"])
+            for name, share in extra.get(group, {}).items():
+                row = {"step": bench["name"].removeprefix("test_"), "of": group, "name": name, "share": share}
+                rows.append(row | {"ms": share * extra["step_ms"]})
+    return pd.DataFrame(rows, columns=["step", "of", "name", "share", "ms"])
+
+
+def compared(table: pd.DataFrame, old: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
+    """``table`` with the ratio of ``value`` to that of the run before, where it had the same case."""
+    earlier = old.set_index(keys)[value]
+    ratio = table[value].to_numpy(float) / earlier.reindex(pd.MultiIndex.from_frame(table[keys])).to_numpy(float)
+    return table.assign(ratio_to_before=ratio)
 
 
 def machine() -> str:
@@ -59,19 +68,17 @@ def stages(logs: Path) -> pd.DataFrame:
 
 def write(result: Path, before: Path, logs: Path, out: Path) -> str:
     """Write ``benchmarks.csv``, ``stages.csv``, ``steps.csv``, ``index.md``, a plot per family; the tables as text."""
-    table, old, study = cases(result), cases(before), stages(logs)
-    earlier = old.set_index(["family", "case"])["median_ms"]
-    keys = pd.MultiIndex.from_frame(table[["family", "case"]])
-    table["ratio_to_before"] = table["median_ms"].to_numpy() / earlier.reindex(keys).to_numpy(float)
+    table, study = compared(cases(result), cases(before), ["family", "case"], "median_ms"), stages(logs)
     table.to_csv(out / "benchmarks.csv", index=False, float_format="%.5g")
     study.to_csv(out / "stages.csv", index=False)
-    profiled = steps(result)
+    profiled = compared(steps(result), steps(before), ["step", "of", "name"], "ms")
     profiled.to_csv(out / "steps.csv", index=False, float_format="%.4f")
     for family in FAMILIES:
         plot(table[table["family"] == family], family, out)
     text = table.to_string(index=False, float_format="{:.4g}".format)
     shown = study.to_string(index=False)
-    where = profiled.to_string(index=False, float_format="{:.1%}".format) if len(profiled) else "no step was profiled"
+    as_text = {"share": "{:.1%}".format, "ms": "{:.1f}".format, "ratio_to_before": "{:.2f}".format}
+    where = profiled.to_string(index=False, formatters=as_text) if len(profiled) else "no step was profiled"
     tables = "".join(f"\n```\n{part}\n```\n" for part in (text, where, shown))
     (out / "index.md").write_text(f"# Benchmarks\n\n{machine()}\n{tables}")
     return f"{machine()}\n{text}\n{where}\nwritten to {out}"

@@ -53,8 +53,7 @@ def ceiling(study: Study, cohort: str) -> pd.DataFrame:
         x = {split: np.array(known.loc[records["person"]], np.float32) for split, records in pairs.items()}
         made = _drawn(tokenizer, x, tokens)
         for view in VIEWS:
-            found = picture_scores(real[view], made[view])
-            scores[view][arm] = {metric: found[metric] for metric in SHOWN}
+            scores[view][arm] = picture_scores(real[view], made[view], SHOWN)
     for view in VIEWS:
         add_pictures(who, view, scores[view], [(KNOWN_HEART, ARM)])
     return rows.frame()

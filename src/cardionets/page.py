@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MAX_WIDTH = 1200
 MOVING_WIDTH = 800
-MOVING: dict[str, Any] = {"quality": 60, "method": 4}
-PHOTOGRAPH: dict[str, Any] = {"quality": 80, "method": 4}
+MOVING: dict[str, Any] = {"quality": 60, "method": 2}
+PHOTOGRAPH: dict[str, Any] = {"quality": 80, "method": 2}
 DRAWING: dict[str, Any] = {"lossless": True, "quality": 50, "method": 1}
 TYPES = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml", ".webp": "image/webp"}
 
