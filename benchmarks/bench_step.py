@@ -32,7 +32,7 @@ KINDS: Final = {
 """Part of an operator's name, without ``aten::``, that decides its kind; the first that fits."""
 LOADING: Final = "loading"
 STAGES: Final = ("pretrain_ecg", "generator")
-STEPS: Final = 3  # that are profiled: one alone may be interrupted
+STEPS: Final = sized(3, 1)  # that are profiled: a short one alone may be interrupted
 
 
 def kind(name: str) -> str:
