@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from cardionets import arms, diseases, export, frozen, operating, phenotypes, predict, represent, weights
+from cardionets import arms, diseases, embed, export, frozen, operating, phenotypes, predict, represent, weights
 from cardionets.config import Study, StudyError
 from cardionets.evaluate.metrics import evaluate
 from cardionets.features import Features, People
@@ -225,6 +225,18 @@ def test_embeddings_are_kept_until_the_weights_change(study: Study) -> None:
     assert path.stat().st_mtime_ns == stamp
     path.write_bytes(b"torn")
     assert Features(study, "qph")["mae"].shape == (60, 32 + waves.COUNT) and path.stat().st_mtime_ns != stamp
+
+
+def test_cines_are_embedded_once(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = embed.open_store(study, "ukb")
+    first = embed.embed_cines_once(study, home)
+    with monkeypatch.context() as never:
+        never.setattr(embed, "load_cmr", None)
+        again = embed.embed_cines_once(study, home)
+    fresh = embed.embed_cines(embed.load_cmr(study), home)
+    for view in first:
+        assert np.array_equal(again[view], first[view]) and np.allclose(fresh[view], first[view], atol=1e-6)
+        assert len(fresh[view]) == len({"sax": home.sax, "4ch": home.lax}[view])
 
 
 def test_predictions_do_not_depend_on_the_block(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

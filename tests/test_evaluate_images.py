@@ -96,3 +96,13 @@ def test_doubt_that_knows_the_error_and_doubt_that_does_not() -> None:
     assert (blind < 0.1).all()
     _, overconfident = images.spread_and_error(truth, drawn.mean(0), drawn.std(0) / 3, k)
     assert overconfident == pytest.approx(3 * ratio)
+
+
+def test_scores_of_whole_cines_are_those_of_their_parts() -> None:
+    real, made = cines()
+    found = images.dynamics(real, made)
+    assert found["motion"] == pytest.approx(images.motion_similarity(real, made))
+    assert found["roughness"] == pytest.approx(images.temporal_roughness(made))
+    assert found["closing"] == pytest.approx(images.cycle_closing(made))
+    one_picture = images.psnr(real.reshape(2, -1, 32), made.reshape(2, -1, 32))
+    assert images.cine_psnr(real, made) == pytest.approx(one_picture, rel=1e-6)
