@@ -209,7 +209,7 @@ def augment_cine(x: Tensor, size: int, shift: int, gain: float, draw: Draw) -> T
         down = (steps + offset[:, :1]).clamp(0, size - 1)[:, :, None]  # (b, H, 1)
         across = (steps + offset[:, 1:]).clamp(0, size - 1)[:, None, :]
         place = (down * size + across).flatten(1)[:, None].expand(-1, x.shape[1], -1)  # (b, frame, H * W)
-        x = x.flatten(2).gather(2, place).unflatten(2, (size, size))
+        x = x.flatten(2).gather(2, place).reshape(x.shape)
     scale = torch.ones(len(x), 1, 1, 1, device=x.device)
     if gain:
         scale = 1 + gain * (2 * draw.uniform(len(x), 1, 1, 1) - 1)

@@ -263,7 +263,7 @@ class _Equations:
         complete = self.known.all(0)
         b = np.where(complete, self.total / len(self.z), 0.0)
         w = np.where(complete, (self.product - np.outer(column, b)) * shrink[:, None], 0.0)
-        for i in np.flatnonzero(self.known.any(0) & ~complete):
+        for i in np.flatnonzero(self.known.any(0) & ~complete).tolist():
             w[:, i], b[i] = self._filled(i, shrink, column, weight[:, i], bias[i])
         return w, b
 
