@@ -22,21 +22,27 @@ _TABLES = {
 
 def _tables(cohort: Cohort) -> list[pd.DataFrame]:
     """The four tables: of the hospital's, the people who have an ECG, and the codes that decide anything."""
-    tables, faults = list[pd.DataFrame](), list[str]()
+    tables, faults, people = list[pd.DataFrame](), list[str](), set[str]()
 
     def keep(part: pd.DataFrame) -> pd.DataFrame:
         part = part[[name for name in (*columns, "ecg_time") if name in part]]
-        part = part[part["subject_id"].isin(tables[0]["subject_id"])] if tables else part
+        part = part[_among(part["subject_id"], people)] if tables else part
         return part[labels.decides("icd" + part["icd_version"], part["icd_code"])] if "icd_code" in part else part
 
     for name, columns in _TABLES.items():
         try:
             tables.append(read_table(cohort.path / name, f"cohort {cohort.label}", columns, keep))
+            people = people or set(tables[0]["subject_id"].unique())
         except StudyError as fault:
             faults.append(str(fault))
     if faults:
         raise StudyError("\n".join(faults))
     return tables
+
+
+def _among(values: pd.Series, known: set[str]) -> list[bool]:
+    """``values.isin(known)`` without another conversion of ``known`` for every part of a table."""
+    return [value in known for value in values.to_numpy(object)]
 
 
 def _codes(diagnoses: pd.DataFrame, admissions: pd.DataFrame) -> pd.DataFrame:
