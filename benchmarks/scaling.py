@@ -102,7 +102,7 @@ def measure(people: int, workers: int, folder: Path, once: bool) -> None:
         prepare.prepare(study, "mimic", workers)
     seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
     get_reusable_executor().shutdown()  # idle workers would hold this process for five minutes
-    count = len(prepare.make_plan(study, "mimic").table)
+    count = prepare.make_plan(study, "mimic").listing.count
     print(f"{count:>8} {workers:>7} {seconds:>9.1f} {1000 * cpu / count:>9.2f} {peak.mb:>8.0f}", flush=True)
 
 
