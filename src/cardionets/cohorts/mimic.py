@@ -65,6 +65,8 @@ def index(cohort: Cohort) -> Index:
     Codes that decide no disease of the study are left behind: MIMIC-IV has millions.
     """
     listed, patients, diagnoses, admissions = _tables(cohort)
+    codes, admitted = _codes(diagnoses, admissions), set(admissions["subject_id"].unique())
+    del diagnoses, admissions
     patients = patients.drop_duplicates("subject_id").set_index("subject_id")
     when = dates(listed["ecg_time"] if "ecg_time" in listed else pd.Series([None] * len(listed)))
     anchor = patients[["anchor_age", "anchor_year"]].apply(pd.to_numeric, errors="coerce")
@@ -73,5 +75,6 @@ def index(cohort: Cohort) -> Index:
     table["ecg"] = listed["path"].str.removesuffix(".hea") + ".hea"
     table["age"] = anchor["anchor_age"] + when.dt.year - anchor["anchor_year"]
     table["sex"] = listed["subject_id"].map(patients["gender"])
-    table["coded"] = np.where(listed["subject_id"].isin(admissions["subject_id"]), "full", "none")
-    return make_index(table, _codes(diagnoses, admissions))
+    table["coded"] = np.where(_among(listed["subject_id"], admitted), "full", "none")
+    del listed, patients
+    return make_index(table, codes)
