@@ -119,7 +119,7 @@ def flat_leads(signal: NDArray[Any], rate: float, gates: QualityGates, gain: flo
 def _still_fraction(signal: NDArray[Any], run: int, least: float) -> Floats:
     """Share of each lead covered by runs of ``run`` equal samples or more, 0 if below ``least``: (12, T) -> (12,)."""
     out = np.zeros(signal.shape[0], np.float32)
-    every = max(1, run // 4)  # a run of n samples or more holds n / every - 2 pairs, or a third of n / every, at least
+    every = max(1, run // 4)  # n equal samples hold n // every of these, so a third as many pairs at least
     some = signal[:, ::every]
     pairs = _counts(some[:, 1:] == some[:, :-1])
     for lead in np.flatnonzero(3 * every * pairs > 0.9 * least * (signal.shape[1] - 1)):
