@@ -121,17 +121,12 @@ def _still_fraction(signal: NDArray[Any], run: int, least: float) -> Floats:
     out = np.zeros(signal.shape[0], np.float32)
     every = max(1, run // 4)  # n equal samples hold n // every of these, so a third as many pairs at least
     some = signal[:, ::every]
-    pairs = _counts(some[:, 1:] == some[:, :-1])
+    pairs = np.count_nonzero(some[:, 1:] == some[:, :-1], axis=1)
     for lead in np.flatnonzero(3 * every * pairs > 0.9 * least * (signal.shape[1] - 1)):
         changes = np.flatnonzero(signal[lead, 1:] != signal[lead, :-1])
         lengths = np.diff(changes, prepend=-1, append=signal.shape[1] - 1)
         out[lead] = lengths[lengths >= run].sum() / signal.shape[1]
     return out
-
-
-def _counts(found: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """True values per row: (lead, T) -> (lead,); row by row numpy counts bytes, along an axis it converts them."""
-    return np.array([np.count_nonzero(row) for row in found])
 
 
 def clipped(signal: NDArray[Any]) -> bool:
