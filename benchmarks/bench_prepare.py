@@ -127,7 +127,7 @@ def test_whole_record(centre: tuple[Study, str], measure: Measure, tmp_path: Pat
 def test_whole_cohort(workers: int, study: Study, measure: Measure) -> None:
     """ECG alone; two workers against one, and time against the number of records, are in ``benchmarks.scaling``."""
     name = written(study, "mimic")
-    count = len(prepare.make_plan(study, name).table)
+    count = prepare.make_plan(study, name).listing.count
 
     def run() -> None:
         shutil.rmtree(study.path("store", ".work"), ignore_errors=True)

@@ -376,3 +376,17 @@ def test_fingerprints_tell_copies_from_look_alikes() -> None:
     other = signal.copy()
     other[11, -1] += 2
     assert gates.fingerprint(signal) != gates.fingerprint(other)
+
+
+def test_time_at_rest_is_counted_as_by_hand() -> None:
+    """Only runs of ``run`` samples count; leads that rest for less than ``least`` may be told by a glance."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        run, least = int(rng.integers(2, 120)), float(rng.uniform(0.05, 0.4))
+        lengths = rng.geometric(1 / rng.uniform(1, 1.5 * run), 3000)
+        signal = np.repeat(np.arange(3000) % 7, lengths)[None, :3000].astype(np.float32)
+        edges = np.flatnonzero(np.diff(signal[0], prepend=-1, append=-1))
+        spans = np.diff(edges)
+        wanted = spans[spans >= run].sum() / 3000
+        (found,) = gates._still_fraction(signal, run, least)
+        assert found == pytest.approx(wanted) or (found == 0 and wanted <= least)

@@ -33,6 +33,7 @@ from cardionets import (
     represent,
 )
 from cardionets.__main__ import main
+from cardionets.assemble import read_lines
 from cardionets.config import CohortEcg, Study, StudyError
 from cardionets.ecg import LEADS
 from cardionets.evaluate import recalibration
@@ -204,7 +205,7 @@ def test_a_file_is_read_as_the_prepare_stage_reads_it(study: Study, file: Path, 
     assert found.reasons == [] and found.signal is not None and found.beat is not None
     np.testing.assert_array_equal(found.signal, np.load(tmp_path / "block" / "ecg.npy")[0])
     np.testing.assert_array_equal(found.beat, np.load(tmp_path / "block" / "beat.npy")[0])
-    line = pd.read_parquet(tmp_path / "block" / "table.parquet").iloc[0]
+    line = read_lines([tmp_path / "block"]).iloc[0]
     assert found.measured["rate_bpm"] == pytest.approx(line["rate_bpm"])
     assert found.measured["qrs_ms"] == pytest.approx(line["qrs_ms"])
 

@@ -8,7 +8,7 @@ import pytest
 
 from cardionets import assemble, cohorts, prepare, splits
 from cardionets.__main__ import main
-from cardionets.assemble import ACROSS, WITHIN, _lines, duplicates
+from cardionets.assemble import ACROSS, WITHIN, duplicates, read_lines, save_lines
 from cardionets.cohorts.check import check, render
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Study, StudyError
@@ -188,7 +188,7 @@ def test_an_interrupted_run_repeats_no_finished_block(study, monkeypatch):
 def test_new_settings_or_files_make_old_blocks_stale(study):
     plan = prepare.make_plan(study, "sahzu")
     assert prepare.make_plan(study, "sahzu").work == plan.work
-    file = plan.cohort.path / plan.table["ecg"].iloc[0]
+    file = plan.cohort.path / plan.listing.rows(0, 1)["ecg"][0]
     file.write_bytes(file.read_bytes() + b"\n")
     changed = prepare.make_plan(study, "sahzu").work
     params = study.path("params.yaml")
@@ -330,11 +330,11 @@ def test_blocks_of_different_columns_and_types_become_one_table(tmp_path):
     rows = [silent, [{"file_sex": "F"}, {"file_sex": None}], [{"reason": "nan"}]]
     for block, lines in zip(blocks, rows):
         block.mkdir()
-        pd.DataFrame(lines).to_parquet(block / "table.parquet", index=False)
-    table = _lines(blocks)
+        save_lines(lines, block)
+    table = read_lines(blocks)
     assert table["file_sex"].fillna("-").tolist() == ["-", "-", "F", "-", "-"]
     assert table["reason"].fillna("-").tolist() == ["", "nan", "-", "-", "nan"]
-    assert table["block"].tolist() == ["block-0"] * 2 + ["block-1"] * 2 + ["block-2"]
+    assert table["block"].tolist() == [0, 0, 1, 1, 2]
 
 
 def test_identical_signals():
@@ -345,7 +345,8 @@ def test_identical_signals():
             "person_id": ["a", "b", "c", "c", "d", "e"],
         }
     )
-    assert duplicates(table).tolist() == [ACROSS, ACROSS, "", WITHIN, "", ""]
+    found = {reason: rows.tolist() for reason, rows in duplicates(table).items()}
+    assert found == {ACROSS: [0, 1], WITHIN: [3]}
 
 
 def test_reasons_never_carry_a_message():

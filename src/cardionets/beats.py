@@ -18,6 +18,7 @@ Indices = NDArray[np.int64]
 
 _REFRACTORY_S = 0.24
 _T_WAVE_S = 0.40
+_REACH_S = 0.06
 _FEW_BEATS = 20
 
 
@@ -77,21 +78,24 @@ def _candidates(activity: Floats, limits: tuple[float, float], rate: float) -> I
     return _drop_t_waves(found, activity[found], rate)
 
 
-def _search_back(activity: Floats, size: Floats, found: Indices, limits: tuple[float, float], rate: float) -> Indices:
+def _search_back(activity: Floats, power: Floats, found: Indices, limits: tuple[float, float], rate: float) -> Indices:
     """Add slow, large deflections (ventricular ectopics) in gaps longer than 1.35 RR, at least 0.1 s from the ends."""
     gap = 1.35 * quantile(np.diff(found), 0.5)
     least = limits[0] + 0.15 * (limits[1] - limits[0])
-    large = 0.4 * quantile(size[found], 0.5)
     after, before, margin = (round(seconds * rate) for seconds in (_T_WAVE_S, _REFRACTORY_S, 0.1))
     edges = [margin - after, *found.tolist(), len(activity) + before - margin]
-    more = []
+    tops = []
     for left, right in pairwise(edges):
         start, stop = left + after, right - before
         if right - left > gap and stop - start > 2:
             top = start + int(activity[start:stop].argmax())
-            if start < top < stop - 1 and activity[top] > least and size[top] > large:
-                more.append(top)
-    return np.sort(np.concatenate([found, np.array(more, np.int64)])) if more else found
+            if start < top < stop - 1 and activity[top] > least:
+                tops.append(top)
+    if not tops:
+        return found
+    size = scipy.ndimage.maximum_filter1d(np.sqrt(power), 2 * round(_REACH_S * rate) + 1, mode="nearest")
+    large = 0.4 * quantile(size[found], 0.5)
+    return np.sort(np.concatenate([found, np.array([top for top in tops if size[top] > large], np.int64)]))
 
 
 def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
@@ -110,10 +114,9 @@ def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
         return found
     slow = scipy.ndimage.uniform_filter1d(x, max(3, round(0.6 * rate)), axis=1, mode="nearest")
     power = np.square(x - slow).sum(0)  # (T,)
-    reach = round(0.06 * rate)
     if len(found) > 2:
-        size = scipy.ndimage.maximum_filter1d(np.sqrt(power), 2 * reach + 1, mode="nearest")
-        found = _search_back(activity, size, found, limits, rate)
+        found = _search_back(activity, power, found, limits, rate)
+    reach = round(_REACH_S * rate)
     around = found[:, None] + np.arange(-reach, reach + 1)  # (beat, window); windows of two beats never touch
     around = np.minimum(np.maximum(around, 0), x.shape[1] - 1)
     peaks: Indices = around[np.arange(len(found)), power[around].argmax(1)]

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,11 +26,10 @@ from joblib.parallel import BACKENDS, DEFAULT_BACKEND, get_active_backend
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cardionets import cohorts, phenotypes, splits, store
-from cardionets.assemble import assemble
+from cardionets import cohorts, store
+from cardionets.assemble import assemble, save_lines
 from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cmr import Cine, mask_to_grid, place, to_grid
-from cardionets.cohorts import Index, labels
 from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.cines import measure_masks, read_cine, read_mask
 from cardionets.cohorts.ecg_files import read_ecg
@@ -38,6 +37,7 @@ from cardionets.config import Cohort, CohortEcg, EcgProtocol, Grid, QualityGates
 from cardionets.ecg import EcgRecord, RecordError, harmonise
 from cardionets.files import atomic_path
 from cardionets.gates import Slow, decimate, fingerprint, inspect, noise_flags, noise_scores
+from cardionets.listing import Listing, make_listing
 from cardionets.progress import track
 
 BLOCK: Final = 64
@@ -46,7 +46,9 @@ SCHEDULER: Final = "CARDIONETS_SCHEDULER"
 VIEWS: Final = {"sax": "sax", "4ch": "lax"}
 """Each view and the name of its path in the index."""
 
-READ: Final = ("person_id", "record_id", "ecg", "age", "sex", "sax", "lax", "sax_mask", "lax_mask")
+FILES: Final = ("sax", "lax", "sax_mask", "lax_mask")
+"""Columns of the index that name the files of images."""
+READ: Final = ("person_id", "record_id", "ecg", "age", "sex", *FILES)
 """Columns of the index that reading needs."""
 
 Array = NDArray[Any]
@@ -55,25 +57,19 @@ _NO_CINE: Final = {"slot": -1, "mask_slot": -1, "reason": "", "mask_reason": "",
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be read, in the order of the store.
+    """What is to be read, in the order of the store; blocks are cut from ``listing``."""
 
-    ``table``: ``READ`` of every record that nobody excluded, labelled as in ``index``; ``measure``: the centre has no
-    phenotypes, its masks may.
-    """
-
-    index: Index
-    table: pd.DataFrame
+    listing: Listing
     cohort: Cohort
     work: Path
     grid: Grid
     protocol: EcgProtocol
     gates: QualityGates
-    measure: bool
 
     @cached_property
     def blocks(self) -> list[Path]:
         """Folders of all blocks, finished or not."""
-        count = -(-len(self.table) // BLOCK)
+        count = -(-self.listing.count // BLOCK)
         return [self.work / f"block-{number:06d}" for number in range(count)]
 
 
@@ -92,32 +88,19 @@ class _Rows:
 
 def make_plan(study: Study, name: str) -> Plan:
     """Index the cohort, give everybody a pseudonym and order the records by it."""
-    cohort, protocol = study.cohort(name), study.protocol
-    index = cohorts.index(cohort)
-    records, salt = index.records, protocol.split.salt
-    ids = {
-        f"{kind}_id": pd.array(splits.pseudonyms(records[kind], kind, name, salt), dtype="str")
-        for kind in ("person", "record")
-    }
-    table = records.assign(**ids)
-    index = Index(table, index.codes[labels.decides(index.codes["vocabulary"], index.codes["code"])], index.notes)
-    todo = table.loc[table["excluded"] == "", list(READ)].sort_values(["person_id", "record_id"])
-    key = _fingerprint(todo, cohort, study)
-    work = study.path("store", ".work", f"{name}-{key}")
-    known = table[[item for item in phenotypes.NAMES if item in table]]
-    measure = not known.notna().any(axis=None)
-    return Plan(index, todo, cohort, work, study.grid, protocol.ecg, protocol.quality, measure)
+    cohort, protocol, folder = study.cohort(name), study.protocol, study.path("store", ".work")
+    listing = make_listing(cohorts.index(cohort), name, protocol.split.salt, folder)
+    work = folder / f"{name}-{_fingerprint(listing, cohort, study)}"
+    return Plan(listing, cohort, work, study.grid, protocol.ecg, protocol.quality)
 
 
-def _fingerprint(todo: pd.DataFrame, cohort: Cohort, study: Study) -> str:
+def _fingerprint(listing: Listing, cohort: Cohort, study: Study) -> str:
     """Changes with the files to read (name, size, time), the settings and the code that reads them."""
     digest = hashlib.sha256()
-    for column in ("record_id", "ecg", "sax", "lax", "sax_mask", "lax_mask"):
-        names = todo[column].unique()
-        for some in (names[start : start + 10_000] for start in range(0, len(names), 10_000)):
-            stamps = ("" if column == "record_id" else _stamp(cohort.path, name) for name in some)
-            digest.update("".join(f"{name}\t{stamp}\n" for name, stamp in zip(some, stamps)).encode())
-        digest.update(f"{len(names)} {column} of {len(todo)}\n".encode())
+    for part in listing.parts(("record_id", "ecg", *FILES)):
+        digest.update("\n".join([*part["record_id"], *_stamps(cohort.path, part["ecg"])]).encode())
+        for column in FILES:
+            digest.update("\n".join([column, *_stamps(cohort.path, part[column].unique())]).encode())
     settings = (cohort.ecg, study.grid, study.protocol.ecg, study.protocol.quality)
     digest.update("\n".join([*(block.model_dump_json() for block in settings), str(cohort.mask_labels)]).encode())
     here = Path(__file__).parent
@@ -129,12 +112,14 @@ def _fingerprint(todo: pd.DataFrame, cohort: Cohort, study: Study) -> str:
     return digest.hexdigest()[:16]
 
 
-def _stamp(folder: Path, name: str) -> str:
-    try:
-        found = split_row(folder / name)[0].stat() if name else None
-    except OSError:
-        found = None
-    return f"{found.st_size} {found.st_mtime_ns}" if found else "-"
+def _stamps(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """Name, size and time of every file; of ``file.hdf5#17`` those of ``file.hdf5``."""
+    for name in names:
+        try:
+            found = split_row(folder / name)[0].stat() if name else None
+        except OSError:
+            found = None
+        yield f"{name}\t{found.st_size} {found.st_mtime_ns}" if found else f"{name}\t-"
 
 
 def prepare(study: Study, cohort: str, workers: int | None = None, shard: tuple[int, int] | None = None) -> Path:
@@ -156,7 +141,7 @@ def prepare(study: Study, cohort: str, workers: int | None = None, shard: tuple[
     if shard is not None:
         return plan.work
     target = study.path("store", cohort)
-    assemble(plan.index, plan.table, plan.blocks, study, cohort, target)
+    assemble(plan.listing, plan.blocks, study, cohort, target)
     for old in plan.work.parent.glob(f"{cohort}-{'[0-9a-f]' * 16}"):
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -209,7 +194,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Block:
-    """What a worker needs to know to read one block; ``measure`` as in :class:`Plan`."""
+    """What a worker needs to know to read one block; ``measure``: the centre has no phenotypes, its masks may."""
 
     table: pd.DataFrame
     folder: Path
@@ -222,9 +207,10 @@ class Block:
 
 
 def _slice(plan: Plan, number: int) -> Block:
-    rows = plan.table.iloc[number * BLOCK : (number + 1) * BLOCK]
-    cohort = plan.cohort
-    return Block(rows, cohort.path, cohort.ecg, cohort.mask_labels, plan.measure, plan.grid, plan.protocol, plan.gates)
+    listing, cohort = plan.listing, plan.cohort
+    rows = listing.rows(number * BLOCK, min((number + 1) * BLOCK, listing.count), READ)
+    measure = not listing.measured
+    return Block(rows, cohort.path, cohort.ecg, cohort.mask_labels, measure, plan.grid, plan.protocol, plan.gates)
 
 
 def run_block(block: Block, target: Path) -> int:
@@ -238,7 +224,7 @@ def run_block(block: Block, target: Path) -> int:
         for name, (shape, dtype) in store.layout(block.grid).items():
             array = np.stack(rows.arrays[name]) if rows.arrays[name] else np.empty((0, *shape))
             np.save(aside / f"{name}.npy", array.astype(dtype, copy=False))
-        pd.DataFrame(rows.table).to_parquet(aside / "table.parquet", index=False)
+        save_lines(rows.table, aside)
     return len(rows.arrays["ecg"])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,18 +120,17 @@ def _write_records(folder: Path, records: Iterable[pd.DataFrame], source: str) -
 
 
 def _fill(folder: Path, grid: Grid, sizes: dict[str, int], parts: Iterable[tuple[str, int, Array]]) -> dict[str, int]:
-    arrays, filled = {}, dict.fromkeys(ARRAYS, 0)
-    for name, (shape, dtype) in layout(grid).items():
-        if sizes[name]:
-            whole = (sizes[name], *shape)
-            arrays[name] = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=whole)
-        else:
-            np.save(folder / f"{name}.npy", np.empty((0, *shape), dtype))
-    for name, first, rows in parts:
-        arrays[name][first : first + len(rows)] = rows
-        filled[name] += len(rows)
-    for array in arrays.values():
-        array.flush()
+    files, starts, filled = {}, dict[str, int](), dict.fromkeys(ARRAYS, 0)
+    with ExitStack() as stack:
+        for name, (shape, dtype) in layout(grid).items():
+            files[name] = stack.enter_context((folder / f"{name}.npy").open("wb"))
+            head = {"descr": dtype.str, "fortran_order": False, "shape": (sizes[name], *shape)}
+            np.lib.format.write_array_header_1_0(files[name], head)
+            starts[name] = files[name].tell()
+        for name, first, rows in parts:
+            files[name].seek(starts[name] + first * rows[0].nbytes)
+            files[name].write(np.ascontiguousarray(rows).data)
+            filled[name] += len(rows)
     return filled
 
 

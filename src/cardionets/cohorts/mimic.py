@@ -22,21 +22,27 @@ _TABLES = {
 
 def _tables(cohort: Cohort) -> list[pd.DataFrame]:
     """The four tables: of the hospital's, the people who have an ECG, and the codes that decide anything."""
-    tables, faults = list[pd.DataFrame](), list[str]()
+    tables, faults, people = list[pd.DataFrame](), list[str](), set[str]()
 
     def keep(part: pd.DataFrame) -> pd.DataFrame:
         part = part[[name for name in (*columns, "ecg_time") if name in part]]
-        part = part[part["subject_id"].isin(tables[0]["subject_id"])] if tables else part
+        part = part[_among(part["subject_id"], people)] if tables else part
         return part[labels.decides("icd" + part["icd_version"], part["icd_code"])] if "icd_code" in part else part
 
     for name, columns in _TABLES.items():
         try:
             tables.append(read_table(cohort.path / name, f"cohort {cohort.label}", columns, keep))
+            people = people or set(tables[0]["subject_id"].unique())
         except StudyError as fault:
             faults.append(str(fault))
     if faults:
         raise StudyError("\n".join(faults))
     return tables
+
+
+def _among(values: pd.Series, known: set[str]) -> list[bool]:
+    """``values.isin(known)`` without another conversion of ``known`` for every part of a table."""
+    return [value in known for value in values.to_numpy(object)]
 
 
 def _codes(diagnoses: pd.DataFrame, admissions: pd.DataFrame) -> pd.DataFrame:
@@ -59,6 +65,8 @@ def index(cohort: Cohort) -> Index:
     Codes that decide no disease of the study are left behind: MIMIC-IV has millions.
     """
     listed, patients, diagnoses, admissions = _tables(cohort)
+    codes, admitted = _codes(diagnoses, admissions), set(admissions["subject_id"].unique())
+    del diagnoses, admissions
     patients = patients.drop_duplicates("subject_id").set_index("subject_id")
     when = dates(listed["ecg_time"] if "ecg_time" in listed else pd.Series([None] * len(listed)))
     anchor = patients[["anchor_age", "anchor_year"]].apply(pd.to_numeric, errors="coerce")
@@ -67,5 +75,6 @@ def index(cohort: Cohort) -> Index:
     table["ecg"] = listed["path"].str.removesuffix(".hea") + ".hea"
     table["age"] = anchor["anchor_age"] + when.dt.year - anchor["anchor_year"]
     table["sex"] = listed["subject_id"].map(patients["gender"])
-    table["coded"] = np.where(listed["subject_id"].isin(admissions["subject_id"]), "full", "none")
-    return make_index(table, _codes(diagnoses, admissions))
+    table["coded"] = np.where(_among(listed["subject_id"], admitted), "full", "none")
+    del listed, patients
+    return make_index(table, codes)

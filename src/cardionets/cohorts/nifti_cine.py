@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,7 +81,9 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise StudyError(f"{path.name}: the file is missing; copy it again from the source or clear its name.")
     try:
-        loader: Any = nib.load
+        import nibabel  # half a second that a centre without NIfTI need not wait
+
+        loader: Any = nibabel.load
         image = loader(path)
         return image if image.affine is not None else None
     except Exception as error:  # bytes from elsewhere can fail anywhere inside the parser

@@ -1,0 +1,118 @@
+"""What a centre has, in the order of the store, on disk: a cohort of any size is planned in a few bytes per record."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cardionets import phenotypes, splits
+from cardionets.cohorts import Index, labels
+
+AT_ONCE: Final = 20_000
+"""Rows that are held as a table while a cohort is planned."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """An index (:class:`cardionets.cohorts.Index`) in files without a name, which vanish with the process.
+
+    ``records``: as in the index, with ``person_id`` and ``record_id``; the first ``count`` rows are those that nobody
+    excluded, ordered by these pseudonyms. ``person``: number of every row's person, (row,), rising over these rows.
+    ``codes``: as in the index, ordered by ``coded``, the number of the person (code,). ``measured``: whether the
+    centre has phenotypes.
+    """
+
+    records: pa.Table
+    codes: pa.Table
+    count: int
+    person: NDArray[np.int32]
+    coded: NDArray[np.int32]
+    measured: bool
+    notes: tuple[str, ...]
+
+    def rows(self, start: int, stop: int, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Some records, labelled by their place."""
+        part = self.records.slice(start, stop - start).select(columns or self.records.column_names)
+        table: pd.DataFrame = part.to_pandas()
+        return table.set_axis(pd.RangeIndex(start, start + len(table)))
+
+    def parts(self, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+        """The records that nobody excluded, some thousand at a time."""
+        for start in range(0, self.count, AT_ONCE):
+            yield self.rows(start, min(start + AT_ONCE, self.count), columns)
+
+    def codes_of(self, start: int, stop: int) -> pd.DataFrame:
+        """The codes of the people of some records that nobody excluded."""
+        first, last = np.searchsorted(self.coded, [self.person[start], self.person[stop - 1] + 1])
+        codes: pd.DataFrame = self.codes.slice(first, last - first).to_pandas()
+        return codes
+
+
+def make_listing(index: Index, centre: str, salt: str, folder: Path) -> Listing:
+    """Give everybody a pseudonym, order the records by it and lay them into ``folder``; codes without use stay behind.
+
+    ``folder`` is made where it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    records = index.records
+    ids = {kind: _numbers(records[kind], kind, centre, salt) for kind in ("person", "record")}
+    excluded = (records["excluded"] != "").to_numpy(bool)
+    order = np.lexsort((ids["record"], ids["person"], excluded))
+    person = pd.factorize(ids["person"][order])[0].astype(np.int32)
+    codes, coded = _codes(index, person[np.argsort(order)])
+    return Listing(
+        _spilled(_in_order(records, order, ids), folder),
+        _spilled((codes.iloc[start : start + AT_ONCE] for start in range(0, max(1, len(codes)), AT_ONCE)), folder),
+        int((~excluded).sum()),
+        person,
+        coded,
+        bool(records[[name for name in phenotypes.NAMES if name in records]].notna().any(axis=None)),
+        index.notes,
+    )
+
+
+def _numbers(raw: pd.Series, kind: str, centre: str, salt: str) -> NDArray[np.uint64]:
+    """Pseudonyms of all rows as the numbers they write in hexadecimal digits, which sort alike."""
+    parts = (raw.iloc[start : start + AT_ONCE].to_numpy(object) for start in range(0, len(raw), AT_ONCE))
+    named = (splits.pseudonyms(part, kind, centre, salt) for part in parts)
+    return np.concatenate([np.array([int(name, 16) for name in names], np.uint64) for names in named])
+
+
+def _in_order(records: pd.DataFrame, order: NDArray[Any], ids: dict[str, NDArray[np.uint64]]) -> Iterator[pd.DataFrame]:
+    for start in range(0, len(order), AT_ONCE):
+        rows = order[start : start + AT_ONCE]
+        names = {
+            f"{kind}_id": [f"{number:0{splits.PSEUDONYM_DIGITS}x}" for number in numbers[rows].tolist()]
+            for kind, numbers in ids.items()
+        }
+        yield records.iloc[rows].assign(**{name: pd.array(values, dtype="str") for name, values in names.items()})
+
+
+def _codes(index: Index, person: NDArray[np.int32]) -> tuple[pd.DataFrame, NDArray[np.int32]]:
+    # Codes that decide something and whose person has a record, ordered by the number of the person
+    codes = index.codes[labels.decides(index.codes["vocabulary"], index.codes["code"])]
+    numbers = dict(zip(index.records["person"].to_numpy(object), person.tolist()))
+    coded = np.array([numbers.get(name, -1) for name in codes["person"].to_numpy(object)], np.int32)
+    order = np.argsort(coded, kind="stable")[np.count_nonzero(coded < 0) :]
+    return codes.iloc[order], coded[order]
+
+
+def _spilled(parts: Iterator[pd.DataFrame], folder: Path) -> pa.Table:
+    """The parts as one table that lies in an unnamed file of ``folder`` and is read from the page cache."""
+    first = pa.Table.from_pandas(next(parts), preserve_index=False)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        with pa.ipc.new_file(file, first.schema) as writer:
+            writer.write_table(first)
+            for part in parts:
+                writer.write_table(pa.Table.from_pandas(part, first.schema, preserve_index=False))
+        file.flush()
+        return pa.ipc.open_file(pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))).read_all()
