@@ -79,8 +79,8 @@ DISEASES: Final[tuple[Disease, ...]] = (
     Disease(
         "af_rhythm",
         "Atrial fibrillation or flutter in this ECG",
-        (),
-        (),
+        ("I48",),
+        ("4273",),
         ("164889003", "164890007", "195080001", "314208002", "49436004"),
         on_ecg=True,
         this_ecg=True,
