@@ -66,7 +66,7 @@ def _said(part: pd.DataFrame) -> pd.DataFrame:
     text = part.filter(regex=r"^report_\d+$").fillna("").agg("; ".join, axis=1).str.lower()
     doubt, fibrillates, named = (text.str.contains(pattern) for pattern in (_DOUBT, _FIBRILLATION, _NAMED))
     code = np.select([doubt, fibrillates, named], ["", "FIBRILLATION", "OTHER"], "")
-    return part[["subject_id", "study_id"]].assign(code=code)[code != ""]
+    return part.loc[code != "", ["subject_id", "study_id"]].assign(code=code[code != ""])
 
 
 def _rhythms(cohort: Cohort) -> pd.DataFrame:
@@ -76,7 +76,7 @@ def _rhythms(cohort: Cohort) -> pd.DataFrame:
         return pd.DataFrame(columns=list(CODE_COLUMNS))
     said = read_table(path, f"cohort {cohort.label}", ["subject_id", "study_id"], _said)
     codes = said.rename(columns={"subject_id": "person", "study_id": "record"})
-    return codes.assign(vocabulary="rhythm", date=pd.NaT)[list(CODE_COLUMNS)]
+    return codes.assign(vocabulary="rhythm", date=None)[list(CODE_COLUMNS)]
 
 
 def index(cohort: Cohort) -> Index:
