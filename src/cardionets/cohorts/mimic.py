@@ -66,7 +66,8 @@ def _said(part: pd.DataFrame) -> pd.DataFrame:
     text = part.filter(regex=r"^report_\d+$").fillna("").agg("; ".join, axis=1).str.lower()
     doubt, fibrillates, named = (text.str.contains(pattern) for pattern in (_DOUBT, _FIBRILLATION, _NAMED))
     code = np.select([doubt, fibrillates, named], ["", "FIBRILLATION", "OTHER"], "")
-    return part.loc[code != "", ["subject_id", "study_id"]].assign(code=code[code != ""])
+    found: pd.DataFrame = part[["subject_id", "study_id"]].assign(code=code)[code != ""]
+    return found
 
 
 def _rhythms(cohort: Cohort) -> pd.DataFrame:
