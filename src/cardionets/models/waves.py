@@ -126,7 +126,8 @@ class Measurements(nn.Module):
 
     def _tops(self, x: Tensor, rate: float) -> Tensor:
         """Median of the maxima of stretches of 2 s, (b, k, t) -> (b, k, 1)."""
-        return F.adaptive_max_pool1d(x, max(1, round(x.shape[-1] / (2 * rate)))).median(2, keepdim=True).values
+        width = x.shape[-1] // max(1, round(x.shape[-1] / (2 * rate)))
+        return _median(F.max_pool1d(x, width))
 
     def _regularity(self, activity: Tensor, rate: float) -> Tensor:
         """Autocorrelation of activity (b, t) at lags of 0.3 to 2 s, (b, LAG_STEPS)."""
@@ -146,7 +147,7 @@ class Measurements(nn.Module):
         They are placed between samples by a parabola.
         """
         width = 2 * round(REFRACTORY_S * rate) + 1
-        quiet, top = activity.median(1, keepdim=True).values, self._tops(activity[:, None], rate)[:, 0]
+        quiet, top = _median(activity), self._tops(activity[:, None], rate)[:, 0]
         before, at, after = activity[:, :-2], activity[:, 1:-1], activity[:, 2:]
         highest = F.max_pool1d(activity[:, None], width, 1, width // 2)[:, 0, 1:-1]
         beat = (at == highest) & (at > quiet + HEIGHT * (top - quiet))
@@ -166,3 +167,8 @@ class Measurements(nn.Module):
         per_minute = torch.where(count > 0, 60 / mean, 0.0)
         steps = (1000 * (change + 1e-8).sqrt()).log1p()  # the small number keeps the slope finite
         return torch.stack([per_minute, (spread + 1e-8).sqrt() / mean, steps], dim=1)
+
+
+def _median(x: Tensor) -> Tensor:
+    """Lower median over the last axis, which stays; by sorting, because an exported program knows no median."""
+    return x.sort(-1).values[..., (x.shape[-1] - 1) // 2, None]
