@@ -165,8 +165,8 @@ class Measurements(nn.Module):
         spread = ((rr - mean[:, None]).square() * known).sum(1) / count.clamp_min(1)
         change = (rr.diff(dim=1).square() * known[:, 1:]).sum(1) / (count - 1).clamp_min(1)
         per_minute = torch.where(count > 0, 60 / mean, 0.0)
-        steps = (1000 * (change + 1e-8).sqrt()).log1p()  # the small number keeps the slope finite
-        return torch.stack([per_minute, (spread + 1e-8).sqrt() / mean, steps], dim=1)
+        spread, change = (value.add(1e-6).sqrt() for value in (spread, change))  # below 1 ms nothing is measured
+        return torch.stack([per_minute, spread / mean, (1000 * change).log1p()], dim=1)
 
 
 def _median(x: Tensor) -> Tensor:
