@@ -154,7 +154,7 @@ def test_predictions_are_tidy_and_leave_training_people_out(study: Study) -> Non
     assert set(table["split"]) == {"val", "test"} and np.isfinite(table["value"]).all()
     assert not table.duplicated(["record", "arm", "fraction", "endpoint"]).any()
     rule = table[table["arm"].isin(["rr_rule", "aligned_rhythm"])]
-    assert rule["arm"].nunique() == 2 and set(rule["endpoint"]) == {"atrial_fibrillation"}
+    assert rule["arm"].nunique() == 2 and set(rule["endpoint"]) == set(frozen.FIBRILLATION)
     sick = table[table["endpoint"].isin(diseases.NAMES)]
     assert sick["value"].between(0, 1).all()
     abroad = predictions(study, "qph")

@@ -159,6 +159,24 @@ def test_mimic_tree(mimic_folder):
     assert labels.disease_table(index, ["valve"], "any")["valve"].tolist() == [False, False, False]
 
 
+@pytest.mark.parametrize(
+    "statements, rhythm",
+    [
+        (("Atrial fibrillation with rapid ventricular response", "Left axis deviation"), True),
+        (("Atrial flutter with variable AV block", ""), True),
+        (("Sinus tachycardia", "Cannot rule out anterior infarct"), False),
+        (("Possible atrial fibrillation", "Tachycardia"), pd.NA),
+        (("Undetermined rhythm", "Low QRS voltages"), pd.NA),
+        (("", "Left axis deviation"), pd.NA),
+    ],
+)
+def test_rhythm_by_the_statements_of_the_recorder(mimic_folder, statements, rhythm):
+    head, row = "subject_id,study_id,report_0,report_1,rr_interval", f"10,402,{statements[0]},{statements[1]},800"
+    (mimic_folder / "machine_measurements.csv").write_text(f"{head}\n{row}\n")
+    table = labels.disease_table(cohorts.index(cohort(mimic_folder, "mimic")), ["af_rhythm"], "any")
+    assert table["af_rhythm"].tolist() == [pd.NA, rhythm, pd.NA]
+
+
 def test_mimic_faults_come_all_at_once(mimic_folder):
     (mimic_folder / "hosp/patients.csv").unlink()
     (mimic_folder / "hosp/admissions.csv").write_text("subject,hadm_id\n")

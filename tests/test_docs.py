@@ -191,7 +191,10 @@ def test_ptb_xl_script_makes_a_manifest(tmp_path: Path) -> None:
     assert table["age"].fillna(-1).tolist() == [90, -1]
     assert table["height_cm"].isna().all()
     assert table["ecg"][0] == "records500/00000/00001_hr.hea"
-    assert shown(index) == {"atrial_fibrillation": [False, True], "rbbb": [False, True], "lbbb": [False, False]}
+    assert shown(index) == {
+        **{name: [False, True] for name in ("atrial_fibrillation", "af_rhythm")},
+        **{"rbbb": [False, True], "lbbb": [False, False]},
+    }
 
 
 def test_code_15_script_and_block_read_what_the_page_says(tmp_path: Path) -> None:
@@ -208,7 +211,8 @@ def test_code_15_script_and_block_read_what_the_page_says(tmp_path: Path) -> Non
     run_block("code-15.md", tmp_path, "/data/code-15")
     (block,) = cohort_blocks(ROOT / "docs" / "cohorts" / "code-15.md").values()
     index = cohorts.index(block.model_copy(update={"path": tmp_path}))
-    assert shown(index) == {"atrial_fibrillation": [True, False], "rbbb": [False, False], "lbbb": [False, True]}
+    found = {"atrial_fibrillation": [True, False], "rbbb": [False, False], "lbbb": [False, True]}
+    assert shown(index) == found | {"af_rhythm": [True, False]}
     table = index.records.set_index("record")
     assert (table.loc["11", "ecg"], table.loc["11", "sex"], len(table)) == ("exams_part0.hdf5#0", "F", 2)
     study = Study(ROOT)

@@ -65,10 +65,11 @@ def test_every_subcode_and_no_superstring_matches(disease, rest):
 
 def test_no_code_stands_in_two_lists_and_lists_are_written_bare():
     for vocabulary in labels.VOCABULARIES:
-        entries = [(code, d) for d in diseases.DISEASES for code in getattr(d, vocabulary)]
+        diagnoses = [diseases.BY_NAME[name] for name in diseases.DIAGNOSES]
+        entries = [(code, d) for d in diagnoses for code in getattr(d, vocabulary)]
         for code, disease in entries:
             assert labels.normalise(code) == code
-            owners = [d.name for d in diseases.DISEASES if labels.matches(code, getattr(d, vocabulary), vocabulary)]
+            owners = [d.name for d in diagnoses if labels.matches(code, getattr(d, vocabulary), vocabulary)]
             assert owners == [disease.name]
 
 
@@ -118,6 +119,20 @@ def test_statements_of_an_ecg_decide_what_an_ecg_shows_and_belong_to_that_ecg():
     assert one(index, "atrial_fibrillation", "prevalent") == [True, False]
     assert one(index, "atrial_fibrillation", "incident") == [pd.NA, False]
     assert one(index, "heart_failure") == [pd.NA, pd.NA]
+
+
+def test_the_rhythm_of_an_ecg_is_no_diagnosis_of_the_person():
+    records = people("coded", "read", "other", "silent").assign(coded=["full", "full", "full", "none"])
+    codes = table(
+        ("coded", "", "icd10", "I48", "2019-01-01"),
+        ("coded", "", "snomed", "164889003", "2019-01-01"),
+        ("read", records["record"][1], "rhythm", "FIBRILLATION", None),
+        ("other", records["record"][2], "rhythm", "OTHER", None),
+    )
+    index = make_index(records, codes)
+    for window in ("any", "prevalent", "incident"):
+        assert one(index, "af_rhythm", window) == [pd.NA, True, False, pd.NA]
+    assert one(index, "atrial_fibrillation") == [True, False, False, pd.NA]
 
 
 def test_subtype_from_the_centre_then_from_codes_that_agree():

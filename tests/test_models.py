@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from cardionets.beats import r_peaks, rr_features
 from cardionets.config import StudyError, check
 from cardionets.device import Draw
 from cardionets.models import waves
@@ -101,7 +102,7 @@ def test_measurements_are_what_a_reader_would_measure() -> None:
     window = values[:, 3 * waves.PER_WINDOW : 4 * waves.PER_WINDOW]  # the whole QRS
     assert torch.allclose(window[:, 1], torch.tensor(0.06), atol=0.003), "centre, s after the start of the window"
     assert window[1, 3] - window[0, 3] == pytest.approx(np.log(2), abs=0.02), "twice the voltage, log 2 more"
-    rhythm = values[:, -waves.LAG_STEPS :]
+    rhythm = values[:, -waves.LAG_STEPS - waves.RHYTHM_COUNT : -waves.RHYTHM_COUNT]
     lags = torch.linspace(*waves.LAGS_S, waves.LAG_STEPS)
     assert (
         min(abs(lags[rhythm[0].argmax()].item() - rr) for rr in (0.8, 1.6)) < 0.03
@@ -109,6 +110,39 @@ def test_measurements_are_what_a_reader_would_measure() -> None:
     )
     measure.set_statistics(signal, beat)
     assert measure(signal * 1000, beat * 1000).abs().max() == 5, "a strange device is cut at five standard deviations"
+
+
+@pytest.mark.parametrize("rate, lead_uv", [(250, 800.0), (500, 800.0), (100, 150.0)])
+def test_rhythm_is_measured_as_at_preparation(rate: int, lead_uv: float) -> None:
+    rng = np.random.default_rng(4)
+    time, signal, told = np.arange(10 * rate) / rate, [], []
+    for mean, spread in ((1.4, 0.01), (0.8, 0.02), (0.42, 0.01), (0.7, 0.25)):
+        places = 0.4 + np.cumsum(np.maximum(mean * (1 + spread * rng.standard_normal(40)), 0.35))
+        beat = sum(np.exp(-0.5 * ((time - p) / 0.012) ** 2) - 0.3 * np.exp(-0.5 * ((time - p - 0.25) / 0.05) ** 2)
+                   for p in places)  # fmt: skip
+        leads = lead_uv * rng.choice([-1, 1], (12, 1)) * rng.uniform(0.3, 1.5, (12, 1)) * beat
+        signal.append(leads + 10 * rng.standard_normal(leads.shape))
+        told.append(list(rr_features(r_peaks(signal[-1], rate), rate).values()))
+    batch = torch.tensor(np.stack(signal), dtype=torch.float32)
+    found = Measurements(rate * 4 // 5).measure(batch, torch.zeros(4, 12, rate * 4 // 5))[:, -waves.RHYTHM_COUNT :]
+    expected = torch.tensor(told)
+    assert torch.allclose(found[:, 0], expected[:, 0].float(), atol=1.0), "per minute"
+    assert torch.allclose(found[:, 1], expected[:, 1].float(), atol=0.02)
+    assert torch.allclose(found[:, 2].expm1(), expected[:, 2].float(), atol=15.0), "ms"
+    assert found[3, 1] > 3 * found[:3, 1].max()
+
+
+def test_no_beat_is_no_rate_and_the_rhythm_head_begins_at_what_was_measured() -> None:
+    silent = Measurements(200).measure(torch.zeros(1, 12, 2250), torch.zeros(1, 12, 200))
+    assert silent.isfinite().all() and silent[0, -waves.RHYTHM_COUNT] == 0
+    model = EcgMae(ECG, ECG.encoder.beat_samples).eval()
+    batch = ecg_batch()
+    signal, beat = batch["ecg"][..., : ECG.encoder.samples], batch["beat"]
+    measured = model.encoder.measurements
+    assert measured is not None
+    measured.set_statistics(signal, beat)
+    seen = model.encoder(signal, beat)
+    assert torch.equal(model.rr_head(seen), measured(signal, beat)[:, -waves.RHYTHM_COUNT :])
 
 
 def test_duration_of_the_p_wave_is_measured_about_its_own_peak() -> None:

@@ -114,9 +114,13 @@ def test_missing_values_go_by_view(hearts: pd.DataFrame) -> None:
 @pytest.mark.parametrize("book,vocabulary", [("icd10", "icd10"), ("icd10cm", "icd10"), ("icd9", "icd9")])
 def test_every_code_means_its_disease_and_no_other(book: str, vocabulary: str) -> None:
     def meaning(code: str) -> set[str]:
-        return {d.name for d in diseases.DISEASES if any(code.startswith(c) for c in getattr(d, vocabulary))}
+        return {
+            d.name
+            for d in diseases.DISEASES
+            if not d.this_ecg and any(code.startswith(c) for c in getattr(d, vocabulary))
+        }
 
-    for name in diseases.NAMES:
+    for name in diseases.DIAGNOSES:
         for kind in ("none", *diseases.SUBTYPES):
             assert {frozenset(meaning(labels.code(name, kind, draw, book))) for draw in (0.0, 0.5, 0.99)} == {
                 frozenset({name})
@@ -124,7 +128,9 @@ def test_every_code_means_its_disease_and_no_other(book: str, vocabulary: str) -
     assert all(not meaning(code) for code in labels.OTHERS[book])
 
 
-@given(st.sampled_from([*diseases.NAMES, ""]), st.floats(0, 1, exclude_max=True), st.sampled_from(["icd10", "icd9"]))
+@given(
+    st.sampled_from([*diseases.DIAGNOSES, ""]), st.floats(0, 1, exclude_max=True), st.sampled_from(["icd10", "icd9"])
+)
 def test_any_draw_picks_a_code(disease: str, draw: float, book: str) -> None:
     assert re.fullmatch(r"[A-Z0-9]{3,6}", labels.code(disease, "none", draw, book))
 
@@ -132,13 +138,15 @@ def test_any_draw_picks_a_code(disease: str, draw: float, book: str) -> None:
 def test_some_cases_are_uncoded_and_few_codes_are_false(hearts: pd.DataFrame) -> None:
     coding = labels.Coding()
     table = labels.diagnose(hearts, coding, np.random.default_rng(5))
-    true = hearts[list(diseases.NAMES)].to_numpy(dtype=bool)
+    true = hearts[list(diseases.DIAGNOSES)].to_numpy(dtype=bool)
     listed = table[table["disease"] != ""]
     coded = np.zeros_like(true)
-    coded[listed["person"], listed["disease"].map(diseases.NAMES.index)] = True
+    coded[listed["person"], listed["disease"].map(diseases.DIAGNOSES.index)] = True
     assert (~coded & true).sum() / true.sum() == pytest.approx(coding.uncoded, abs=0.04)
     assert (coded & ~true).sum() / (~true).sum() == pytest.approx(coding.false, abs=0.0015)
-    assert (listed["correct"].to_numpy() == true[listed["person"], listed["disease"].map(diseases.NAMES.index)]).all()
+    assert (
+        listed["correct"].to_numpy() == true[listed["person"], listed["disease"].map(diseases.DIAGNOSES.index)]
+    ).all()
     assert (listed["days"] > 0).mean() == pytest.approx(coding.incident, abs=0.05)
 
 
@@ -220,7 +228,7 @@ def test_faults_do_what_they_say(kind: str) -> None:
 def test_the_truth_has_one_row_per_person(plans: dict[str, Plan]) -> None:
     table = truth(plans["sahzu"])
     assert table["person"].is_unique and len(table) == 1500
-    assert {*phenotypes.NAMES, *diseases.NAMES, "torso_gain"} <= set(table.columns)
+    assert {*phenotypes.NAMES, *diseases.DIAGNOSES, "torso_gain"} <= set(table.columns)
     assert sum(name.startswith("ecg_") for name in table.columns) > 20
     close(table["lv_co"], table["lv_sv"] * table["rate_bpm"] / 1000)
 

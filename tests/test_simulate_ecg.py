@@ -33,7 +33,7 @@ def typical(n: int = 1, **changes: object) -> pd.DataFrame:
     row[list(VARIATION)] = 0.0
     row[["sex", "subtype"]] = ["M", "none"]
     row[["infarct_extent", "rv_load", "lv_load"]] = 0.0
-    row = row.assign(**dict.fromkeys(diseases.NAMES, False))
+    row = row.assign(**dict.fromkeys(diseases.DIAGNOSES, False))
     return pd.concat([row] * n, ignore_index=True).assign(**changes)
 
 

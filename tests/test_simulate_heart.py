@@ -69,13 +69,13 @@ def _explained(people: pd.DataFrame, name: str) -> float:
 
 
 def test_columns_are_the_contract_and_nothing_is_missing(people: pd.DataFrame) -> None:
-    expected = [*COVARIATES, *STATES, *phenotypes.NAMES, *ELECTRICAL, *diseases.NAMES, *VARIATION]
+    expected = [*COVARIATES, *STATES, *phenotypes.NAMES, *ELECTRICAL, *diseases.DIAGNOSES, *VARIATION]
     assert list(people.columns) == expected
     assert not people.isna().any().any()
     assert set(people["sex"]) == {"F", "M"}
     assert set(people["rhythm"]) == {"sinus", "af"}
     assert set(people["conduction"]) <= {"none", "rbbb", "lbbb"}
-    assert all(people[name].dtype == bool for name in diseases.NAMES)
+    assert all(people[name].dtype == bool for name in diseases.DIAGNOSES)
 
 
 @pytest.mark.parametrize(("name", "sex"), PUBLISHED)

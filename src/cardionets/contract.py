@@ -106,8 +106,9 @@ def _columns(schema_: DataFrameSchema, untyped: str) -> str:
 
 def _diseases() -> str:
     head = ("name", "disease", "ICD-10", "ICD-9-CM", "SNOMED CT", "the ECG's own report decides it")
+    decided = {d.name: "it alone" if d.this_ecg else "yes" if d.on_ecg else "no" for d in diseases.DISEASES}
     rows = [
-        (f"`{d.name}`", d.label, *map(", ".join, (d.icd10, d.icd9, d.snomed)), "yes" if d.on_ecg else "no")
+        (f"`{d.name}`", d.label, *map(", ".join, (d.icd10, d.icd9, d.snomed)), decided[d.name])
         for d in diseases.DISEASES
     ]
     return table(head, rows)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-CODE_LIST_VERSION: Final = "2026.1"
+CODE_LIST_VERSION: Final = "2026.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Disease:
     """One screening endpoint with the codes that define it, per vocabulary.
 
     ``on_ecg``: the report of the ECG itself decides it, so a header with statements but not this one means "absent".
+    ``this_ecg``: it is about that ECG alone, so that no code of the person counts; ``rhythm``: as recorders state it.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Disease:
     icd9: tuple[str, ...] = ()
     snomed: tuple[str, ...] = ()
     on_ecg: bool = False
+    this_ecg: bool = False
+    rhythm: tuple[str, ...] = ()
 
 
 DISEASES: Final[tuple[Disease, ...]] = (
@@ -73,8 +76,19 @@ DISEASES: Final[tuple[Disease, ...]] = (
     ),
     Disease("rbbb", "Right bundle branch block", ("I451",), ("4264",), ("59118001", "713427006"), on_ecg=True),
     Disease("lbbb", "Left bundle branch block", ("I447",), ("4263",), ("164909002", "733534002"), on_ecg=True),
+    Disease(
+        "af_rhythm",
+        "Atrial fibrillation or flutter in this ECG",
+        ("I48",),
+        ("4273",),
+        ("164889003", "164890007", "195080001", "314208002", "49436004"),
+        on_ecg=True,
+        this_ecg=True,
+        rhythm=("FIBRILLATION",),
+    ),
 )
 NAMES: Final[tuple[str, ...]] = tuple(d.name for d in DISEASES)
+DIAGNOSES: Final[tuple[str, ...]] = tuple(d.name for d in DISEASES if not d.this_ecg)
 BY_NAME: Final[dict[str, Disease]] = {d.name: d for d in DISEASES}
 SUBTYPES: Final[dict[str, tuple[str, ...]]] = {
     "dcm": ("I420",),

@@ -127,6 +127,6 @@ def _compare(network: Reader, session: Any, shapes: dict[str, tuple[int, ...]]) 
     found = session.run(list(OUTPUTS), {n: x.numpy() for n, x in zip(INPUTS, example)})
     for name, mine, theirs in zip(OUTPUTS, wanted, found):
         mine = mine.numpy()
-        off = np.abs(mine - theirs) / np.maximum(mine.std(0), 1e-6)
+        off = np.abs(mine - theirs) / np.maximum(mine.std(0), 1e-4)  # a rare disease hardly varies in single precision
         if not np.array_equal(np.isnan(mine), np.isnan(theirs)) or np.nanmax(off, initial=0.0) > TOLERANCE:
             raise StudyError(f"export: {name}: the program differs from the network; update onnxruntime, or report it.")

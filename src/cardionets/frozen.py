@@ -32,12 +32,13 @@ class Arm:
     curved: bool = False
 
 
+FIBRILLATION: Final = ("atrial_fibrillation", "af_rhythm")
 ONLY_PHENOTYPES: Final[tuple[Task, ...]] = ("phenotypes",)
 ARMS: Final[dict[str, Arm]] = {
     "covariates": Arm(("covariates",), "age, sex, height and weight alone"),
     "beat_ridge": Arm(("beat",), "linear model on the 12-lead median beat"),
     "beat_ridge_teacher": Arm(("beat",), "the same, taught by CMR", True, ONLY_PHENOTYPES),
-    "rr_rule": Arm(("rr",), "variability of RR intervals alone", False, ("diseases",), ("atrial_fibrillation",)),
+    "rr_rule": Arm(("rr",), "variability of RR intervals alone", False, ("diseases",), FIBRILLATION),
     "scratch": Arm((), "ECG network trained on labels alone"),
     "mae": Arm(("mae",), "ECG network pre-trained without CMR, frozen"),
     "aligned": Arm(("aligned",), "ECG network aligned with CMR, frozen"),
@@ -51,7 +52,7 @@ ARMS: Final[dict[str, Arm]] = {
         "aligned with CMR, plus variability of RR intervals",
         False,
         ("diseases",),
-        ("atrial_fibrillation",),
+        FIBRILLATION,
     ),
     "cmr": Arm(("cmr",), "the CMR images themselves: the ceiling with images", False, ONLY_PHENOTYPES),
 }

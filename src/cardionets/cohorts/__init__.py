@@ -48,7 +48,7 @@ class Index:
     reason or ""), ``sex`` ("F", "M" or NA), ``NUMBERS`` (years, cm, kg; NaN = unknown), those phenotypes that the
     centre has, in their units, and ``DATES`` (NaT = unknown). ``codes``: one row per diagnosis, ``CODE_COLUMNS``;
     ``record`` is "" where the code belongs to the person, and names the ECG where the code is that ECG's own report;
-    vocabularies are "icd10", "icd9" and "snomed".
+    vocabularies are "icd10", "icd9", "snomed" and "rhythm" (FIBRILLATION or OTHER: what the recorder calls the rhythm).
     ``notes``: what was ignored or assumed, for the check command.
     """
 

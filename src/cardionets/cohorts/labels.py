@@ -2,7 +2,7 @@
 
 Windows: ``any`` = a code at any time; ``prevalent`` = first code on or before the day of the ECG; ``incident`` = first
 code after it, people who had the disease before being unknown (they are not at risk). A code without a date decides
-``any`` only.
+``any`` only. What is about one ECG alone has no window.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cardionets.cohorts import Index
 from cardionets.config import Cohort, StudyError
 from cardionets.diseases import BY_NAME, SUBTYPES, Disease
 
-VOCABULARIES: Final = ("icd10", "icd9", "snomed")
+VOCABULARIES: Final = ("icd10", "icd9", "snomed", "rhythm")
 
 
 def normalise(code: str) -> str:
@@ -63,10 +63,19 @@ def _known_absent(coded: pd.Series, disease: Disease) -> np.ndarray:
     return np.asarray((coded == "full") | ((coded == "ecg") & disease.on_ecg))
 
 
+def _read(index: Index) -> np.ndarray:
+    """0 for every ECG whose rhythm was read, NaN for the others, (n,)."""
+    stated = index.codes["record"][index.codes["vocabulary"] == "rhythm"]
+    read = (index.records["coded"] == "ecg") | index.records["record"].isin(stated)
+    return np.where(read, 0.0, np.nan)
+
+
 def label(index: Index, disease: Disease, window: str) -> pd.Series:
     """Nullable boolean per record: True, False, or NA where the centre's coding cannot tell."""
     records, found = index.records, hits(index.codes, disease)
     own = records["record"].isin(found["record"][found["record"] != ""]).to_numpy()
+    if disease.this_ecg:
+        return pd.Series(np.where(own, 1.0, _read(index)), index=records.index).astype("boolean")
     of_person = found[found["record"] == ""]
     first = of_person.groupby("person")["date"].min().reindex(records["person"]).set_axis(records.index)
     ever = records["person"].isin(of_person["person"]).to_numpy()

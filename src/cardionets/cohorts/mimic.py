@@ -1,15 +1,18 @@
 """Layout ``mimic``: MIMIC-IV-ECG (``record_list.csv``, ``files/``) beside the hospital tables of MIMIC-IV (``hosp/``).
 
 Age on the day of the ECG is ``anchor_age`` plus the years since ``anchor_year``; dates are shifted per patient by the
-source, which keeps intervals. A patient who was never admitted has unknown diseases.
+source, which keeps intervals. A patient who was never admitted has unknown diseases. The rhythm of an ECG is what the
+recorder's statements in ``machine_measurements.csv`` call it, where they do so without doubt.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pandas as pd
 
-from cardionets.cohorts import Index, dates, labels, make_index, read_table
+from cardionets.cohorts import CODE_COLUMNS, Index, dates, labels, make_index, read_table
 from cardionets.config import Cohort, StudyError
 
 _TABLES = {
@@ -18,6 +21,11 @@ _TABLES = {
     "hosp/diagnoses_icd.csv": ["subject_id", "hadm_id", "icd_code", "icd_version"],
     "hosp/admissions.csv": ["subject_id", "hadm_id", "admittime"],
 }
+_STATEMENTS: Final = "machine_measurements.csv"
+_FIBRILLATION: Final = r"\batrial (?:fib|flutter)"
+_HEDGED: Final = r"possible|probable|consider|suspect|rule out|\bno |\bor "
+_DOUBT: Final = rf"(?:{_HEDGED})[^;]*{_FIBRILLATION}|undetermined|unclassified"
+_NAMED: Final = r"\bsinus\b|\brhythm\b|tachycardia|bradycardia|\bpaced\b|pacemaker"
 
 
 def _tables(cohort: Cohort) -> list[pd.DataFrame]:
@@ -59,6 +67,25 @@ def _codes(diagnoses: pd.DataFrame, admissions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _said(part: pd.DataFrame) -> pd.DataFrame:
+    """FIBRILLATION or OTHER for each ECG by its statements ``report_0`` ...; those without a clear one are left out."""
+    text = part.filter(regex=r"^report_\d+$").fillna("").agg("; ".join, axis=1).str.lower()
+    doubt, fibrillates, named = (text.str.contains(pattern) for pattern in (_DOUBT, _FIBRILLATION, _NAMED))
+    code = np.select([doubt, fibrillates, named], ["", "FIBRILLATION", "OTHER"], "")
+    found: pd.DataFrame = part[["subject_id", "study_id"]].assign(code=code)[code != ""]
+    return found
+
+
+def _rhythms(cohort: Cohort) -> pd.DataFrame:
+    """The statements' rhythms as codes of the ECGs; none where the table of statements is absent."""
+    path = cohort.path / _STATEMENTS
+    if not any(p.is_file() for p in (path, path.with_name(path.name + ".gz"))):
+        return pd.DataFrame(columns=list(CODE_COLUMNS))
+    said = read_table(path, f"cohort {cohort.label}", ["subject_id", "study_id"], _said)
+    codes = said.rename(columns={"subject_id": "person", "study_id": "record"})
+    return codes.assign(vocabulary="rhythm", date=None)[list(CODE_COLUMNS)]
+
+
 def index(cohort: Cohort) -> Index:
     """One row per line of ``record_list.csv``; codes carry the day of the admission they were given in.
 
@@ -77,4 +104,5 @@ def index(cohort: Cohort) -> Index:
     table["sex"] = listed["subject_id"].map(patients["gender"])
     table["coded"] = np.where(_among(listed["subject_id"], admitted), "full", "none")
     del listed, patients
+    codes = pd.concat([codes, _rhythms(cohort)], ignore_index=True)
     return make_index(table, codes)

@@ -86,7 +86,7 @@ def _codes(main: pd.DataFrame, vocabulary: str) -> pd.DataFrame:
     """One row per code; a cell may hold a whole list (as the research platform exports) in the order of its dates."""
     code_field, date_field = _DIAGNOSES[vocabulary]
     parts = []
-    for column in (name for name in main.columns if name.startswith(f"{code_field}-")):
+    for column in (name for name in main.columns if re.fullmatch(rf"{code_field}-\d+\.\d+", name)):
         first = int(column.rpartition(".")[2])
         coded = main[column].dropna().str.findall(r"[0-9A-Za-z.]+").explode().dropna()
         item = first + coded.groupby(level=0).cumcount()

@@ -22,7 +22,7 @@ from cardionets.models.layers import Transformer, initialise, keep_visible, put_
 from cardionets.train import Batch, TrainSettings
 
 LEADS = 12
-RR_FEATURES = 3  # rate, rr_cv, rr_rmssd_ms
+RR_FEATURES = waves.RHYTHM_COUNT  # rate, rr_cv, log of 1 + rr_rmssd_ms
 
 
 class EcgSettings(Settings):
@@ -187,6 +187,14 @@ class EcgMae(nn.Module):
         self.register_buffer("rr_sd", torch.ones(RR_FEATURES))
         for module in (self.narrow, self.decoder, self.record_head, self.beat_head, self.rr_head):
             module.apply(initialise)
+        if s.measurements:
+            self._start_rhythm()
+
+    @torch.no_grad()
+    def _start_rhythm(self) -> None:
+        """The rhythm head begins at what was measured of the rhythm, the last of the measurements."""
+        self.rr_head.weight.zero_()
+        self.rr_head.weight[:, -RR_FEATURES:] = torch.eye(RR_FEATURES)
 
     def set_statistics(self, sample: Batch) -> None:
         """Mean and SD of training people's beats (n, 12, B) uV and RR statistics (n, 3), and of all measurements.

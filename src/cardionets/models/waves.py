@@ -39,7 +39,10 @@ P_HALVES_S: Final = (0.06, 0.08, 0.1)  # about the peak: stretches whose centre 
 P_COUNT: Final = 2 + len(P_LEVELS) + 2 * len(P_HALVES_S)
 LAGS_S: Final = (0.3, 2.0)  # 30 to 200 beats per minute
 LAG_STEPS: Final = 43
-COUNT: Final = len(WINDOWS_S) * PER_WINDOW + P_COUNT + LAG_STEPS
+REFRACTORY_S: Final = 0.25  # two beats are never closer
+HEIGHT: Final = 0.3  # of the typical QRS above the quiet level: the least that is a beat
+RHYTHM_COUNT: Final = 3  # the last measurements: heart rate and variation of RR
+COUNT: Final = len(WINDOWS_S) * PER_WINDOW + P_COUNT + LAG_STEPS + RHYTHM_COUNT
 LIMIT: Final = 5.0  # standard deviations: a strange device must not drown everything else
 
 
@@ -69,7 +72,8 @@ class Measurements(nn.Module):
         x = beat.float()
         dipole = torch.einsum("kl,blt->bkt", self.get_buffer("kors"), x[:, list(INDEPENDENT)])  # (b, 3, B)
         waves = [self._window(x, dipole, *window) for window in WINDOWS_S]
-        return torch.cat([*waves, self._p_wave(dipole), self._regularity(signal.float())], dim=1)
+        steps = self._activity(signal.float())
+        return torch.cat([*waves, self._p_wave(dipole), self._regularity(*steps), self._rhythm(*steps)], dim=1)
 
     def _window(self, x: Tensor, dipole: Tensor, start: float, stop: float) -> Tensor:
         """One stretch of the beat: energy, centre, width, peak and mean of the dipole; per lead mean and extremes."""
@@ -109,16 +113,62 @@ class Measurements(nn.Module):
             values += [centre, spread.sqrt()]
         return torch.cat(values, dim=1)
 
-    def _regularity(self, signal: Tensor) -> Tensor:
-        """Autocorrelation of the record's steepness at lags of 0.3 to 2 s, (b, LAG_STEPS): rate and regularity."""
-        steep = F.avg_pool1d(signal.diff(dim=2).abs().mean(1, keepdim=True), max(1, round(0.04 * self.rate)))[:, 0]
-        rate = self.rate / max(1, round(0.04 * self.rate))
-        steep = steep - steep.mean(1, keepdim=True)
+    def _activity(self, signal: Tensor) -> tuple[Tensor, float]:
+        """Steepness over 16 ms, mean of leads in units of each lead's own QRS, (b, t), and its rate in Hz."""
+        every = max(1, round(0.008 * self.rate))
+        x, rate = signal[:, list(INDEPENDENT), ::every], self.rate / every
+        steep = (x[..., 2:] - x[..., :-2]).abs()
+        level = self._tops(steep, rate)  # (b, 8, 1)
+        steep = (steep / level.clamp_min(0.3 * level.mean(1, keepdim=True) + 1e-3)).clamp(max=1.5)
+        summed = F.avg_pool1d(steep.mean(1, keepdim=True), 2)
+        width = 2 * round(0.0225 * rate) + 1  # about 90 ms
+        return F.avg_pool1d(summed, width, 1, width // 2, count_include_pad=False)[:, 0], rate / 2
+
+    def _tops(self, x: Tensor, rate: float) -> Tensor:
+        """Median of the maxima of stretches of 2 s, (b, k, t) -> (b, k, 1)."""
+        width = x.shape[-1] // max(1, round(x.shape[-1] / (2 * rate)))
+        return _median(F.max_pool1d(x, width))
+
+    def _regularity(self, activity: Tensor, rate: float) -> Tensor:
+        """Autocorrelation of activity (b, t) at lags of 0.3 to 2 s, (b, LAG_STEPS)."""
+        steep = activity - activity.mean(1, keepdim=True)
         spectrum = torch.fft.rfft(steep, n=2 * steep.shape[1]).abs().square()
         correlation = torch.fft.irfft(spectrum)[:, : steep.shape[1]]
         correlation = correlation / correlation[:, :1].clamp_min(1e-6)
-        lags = torch.linspace(LAGS_S[0], LAGS_S[1], LAG_STEPS, device=signal.device) * rate
+        lags = torch.linspace(LAGS_S[0], LAGS_S[1], LAG_STEPS, device=steep.device) * rate
         low = lags.long().clamp(max=steep.shape[1] - 2)
         share = lags - low
         at: Tensor = correlation[:, low] * (1 - share) + correlation[:, low + 1] * share
         return at
+
+    def _beat_times(self, activity: Tensor, rate: float) -> Tensor:
+        """Times of beats in s, ascending, then infinity, (b, t - 2): maxima of activity (b, t) within 0.25 s.
+
+        They are placed between samples by a parabola.
+        """
+        width = 2 * round(REFRACTORY_S * rate) + 1
+        quiet, top = _median(activity), self._tops(activity[:, None], rate)[:, 0]
+        before, at, after = activity[:, :-2], activity[:, 1:-1], activity[:, 2:]
+        highest = F.max_pool1d(activity[:, None], width, 1, width // 2)[:, 0, 1:-1]
+        beat = (at == highest) & (at > quiet + HEIGHT * (top - quiet))
+        shift = 0.5 * (before - after) / (before - 2 * at + after).clamp_max(-1e-6)
+        place = torch.arange(at.shape[1], device=at.device) + shift.clamp(-0.5, 0.5)
+        return torch.where(beat, place / rate, torch.inf).sort(1).values
+
+    def _rhythm(self, activity: Tensor, rate: float) -> Tensor:
+        """Heart rate (1/min), SD / mean of RR, log of 1 + RMSSD (ms), (b, 3), as :mod:`cardionets.beats` has them."""
+        time = self._beat_times(activity, rate)
+        known = time[:, 1:].isfinite()  # (b, t), true for the first RR intervals
+        rr = torch.where(known, time[:, 1:] - time[:, :-1], 0.0)
+        count = known.sum(1)
+        mean = (rr.sum(1) / count.clamp_min(1)).clamp_min(REFRACTORY_S)
+        spread = ((rr - mean[:, None]).square() * known).sum(1) / count.clamp_min(1)
+        change = (rr.diff(dim=1).square() * known[:, 1:]).sum(1) / (count - 1).clamp_min(1)
+        per_minute = torch.where(count > 0, 60 / mean, 0.0)
+        spread, change = (value.add(1e-6).sqrt() for value in (spread, change))  # below 1 ms nothing is measured
+        return torch.stack([per_minute, spread / mean, (1000 * change).log1p()], dim=1)
+
+
+def _median(x: Tensor) -> Tensor:
+    """Lower median over the last axis, which stays; by sorting, because an exported program knows no median."""
+    return x.sort(-1).values[..., (x.shape[-1] - 1) // 2, None]

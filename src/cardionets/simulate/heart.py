@@ -99,7 +99,7 @@ def sample(n: int, mix: CaseMix, rng: np.random.Generator) -> pd.DataFrame:
     people |= _diagnoses(people, mix, rng)
     people["sex"] = np.where(people["male"], "M", "F").astype(object)
     people |= {name: rng.standard_normal(n) for name in VARIATION}
-    order = [*COVARIATES, *STATES, *phenotypes.NAMES, *ELECTRICAL, *diseases.NAMES, *VARIATION]
+    order = [*COVARIATES, *STATES, *phenotypes.NAMES, *ELECTRICAL, *diseases.DIAGNOSES, *VARIATION]
     return pd.DataFrame({name: people[name] for name in order})
 
 

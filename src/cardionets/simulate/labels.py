@@ -233,7 +233,7 @@ def diagnose(hearts: pd.DataFrame, coding: Coding, rng: np.random.Generator) -> 
     """
     n = len(hearts)
     rows = []
-    for name in diseases.NAMES:
+    for name in diseases.DIAGNOSES:
         true = hearts[name].to_numpy(dtype=bool)
         coded = np.where(true, rng.random(n) >= coding.uncoded, rng.random(n) < coding.false)
         rows.append(pd.DataFrame({"person": np.flatnonzero(coded), "disease": name, "correct": true[coded]}))
