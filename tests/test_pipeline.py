@@ -40,6 +40,13 @@ def test_people_are_in_one_split_and_truth_in_one_stage(study: Path) -> None:
     assert readers == {"attainable"}
 
 
+def test_the_rhythm_is_known_where_a_recorder_stated_it(study: Path) -> None:
+    tables = {path.parent.name: pd.read_parquet(path) for path in (study / "store").glob("*/records.parquet")}
+    known = {cohort: table["af_rhythm"].dropna() for cohort, table in tables.items()}
+    assert known["mimic"].nunique() == 2 and known["mimic"].mean() < 0.5
+    assert all(values.empty for cohort, values in known.items() if cohort != "mimic")
+
+
 def test_metrics_carry_intervals_and_counts(study: Path) -> None:
     found = pd.concat([pd.read_csv(p) for p in sorted((study / "results").glob("*/metrics.csv"))])
     assert set(found["cohort"]) == {"ukb", "mimic", "fahzu", "sahzu", "qph"}

@@ -48,8 +48,11 @@ def hits(codes: pd.DataFrame, disease: Disease) -> pd.DataFrame:
 
 
 def decides(vocabulary: pd.Series, code: pd.Series) -> np.ndarray:
-    """Whether each code decides a disease of the study or a subtype; most codes decide nothing."""
-    keep = np.zeros(len(code), bool)
+    """Whether each code decides a disease of the study or a subtype; most codes decide nothing.
+
+    What a recorder says of the rhythm always does: another rhythm means that the heart did not fibrillate.
+    """
+    keep = np.array(vocabulary == "rhythm", bool)
     listed = {name: {c for d in BY_NAME.values() for c in getattr(d, name)} for name in VOCABULARIES}
     listed["icd10"] |= {code for kind in SUBTYPES.values() for code in kind}
     for name, wanted in listed.items():
