@@ -130,6 +130,9 @@ def test_threshold_is_chosen_on_validation_only(judged: tuple[pd.DataFrame, ...]
         == row(table, "cad", "aligned", "sensitivity")["estimate"]
     )
     assert carried["cohort"].eq("qph").all()
+    unlabelled = records.assign(cad=pd.array([pd.NA] * len(records), dtype="boolean"))
+    silent = evaluate(external, unlabelled, study(), cohort="qph", transferred=chosen)
+    assert "nobody has a known label" in row(silent, "cad", "aligned", "threshold")["note"]
 
 
 @pytest.mark.parametrize(

@@ -169,8 +169,9 @@ class DiseaseMetrics:
 
     def _operating(self, s: Sample, risk: Floats, threshold: float | None) -> dict[str, Estimate]:
         names = ("sensitivity", "specificity", "ppv", "npv", "lr_positive", "lr_negative")
-        if threshold is None or np.isnan(threshold):
-            note = "not estimable: because no threshold could be chosen on a validation split"
+        if threshold is None or np.isnan(threshold) or not len(s.labels):
+            reason = "no threshold could be chosen on a validation split"
+            note = f"not estimable: because {reason if len(s.labels) else 'nobody has a known label'}"
             return dict.fromkeys(("threshold", *names), Estimate(float("nan"), note=note))
         found = {"threshold": Estimate(threshold, note="chosen on validation")}
         try:
