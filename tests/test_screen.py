@@ -114,6 +114,12 @@ def test_what_a_camera_or_an_editor_writes_into_a_picture(kind: str) -> None:
     assert kind == "gif" or "date" in kinds
 
 
+def test_octal_escapes_of_a_pdf_are_read_as_what_they_stand_for() -> None:
+    page = b"%%PDF-1.4\nstream\nBT /F1 5.2 Tf (%s) Tj ET\nendstream\n"
+    assert search("x.pdf", page % rb"\0033047") == []
+    assert search("x.pdf", page % rb"seen on 2019-\060\063-04")
+
+
 def test_pixels_say_nothing_whatever_they_spell() -> None:
     for seed in range(20):
         picture = webp(seed)

@@ -166,6 +166,9 @@ def _zip(data: bytes, most: int = 50_000_000) -> Iterator[tuple[str, str]]:
         yield from (("bytes", text) for text in _strings(data))
 
 
+_OCTAL: Final = re.compile(rb"\\([0-7]{1,3})")
+
+
 def _pdf(data: bytes) -> Iterator[tuple[str, str]]:
     """The document's own text and its streams of text; pixels, palettes, fonts and offsets say nothing."""
     silent = rb"(?<=stream)\r?\n.*?endstream|/Indexed\b.*?endobj|\b\d{10} \d{5} [nf]\b|startxref\s+\d+"
@@ -174,7 +177,12 @@ def _pdf(data: bytes) -> Iterator[tuple[str, str]]:
     for match in re.finditer(rb"stream\r?\n(.*?)endstream", data, re.DOTALL):
         packed = _from_ascii(match[1])
         said = (part for part in (list(_inflated(packed)) or [packed]) if _is_text(part))
-        yield from (("content", text) for part in said for text in _strings(part))
+        yield from (("content", text) for part in said for text in _strings(_OCTAL.sub(_byte, part)))
+
+
+def _byte(octal: re.Match[bytes]) -> bytes:
+    """What a PDF's text writes as an escape of up to three octal digits."""
+    return bytes([int(octal[1], 8) & 255])
 
 
 def _from_ascii(data: bytes) -> bytes:
