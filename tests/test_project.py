@@ -30,7 +30,8 @@ FORBIDDEN = {
 }
 
 
-def _imports(path: Path) -> Iterator[str]:
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever in it, and every name it takes from one."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -44,14 +45,14 @@ def test_arrows_point_one_way(room: str) -> None:
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in (LIBRARY / room).rglob("*.py")
-        for name in _imports(path)
+        for name in imports(path)
         if set(name.removeprefix("cardionets.").split(".")[:1]) & FORBIDDEN[room]
     ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_only_the_runner_knows_papermill() -> None:
-    users = {p.name for p in LIBRARY.rglob("*.py") if any(n.split(".")[0] == "papermill" for n in _imports(p))}
+    users = {p.name for p in LIBRARY.rglob("*.py") if any(n.split(".")[0] == "papermill" for n in imports(p))}
     assert users == {"run.py"}
 
 

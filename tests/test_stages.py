@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ import yaml
 
 from cardionets.config import Protocol
 from tests.conftest import ROOT
+from tests.test_project import LIBRARY, imports
 from tests.tiny_study import OURS, run
 
-LIBRARY = ROOT / "src" / "cardionets"
 WORDS = {"figures", "page.py", "pdf.py", "tables.py", "workbook.py", "views.py", "glossary.py"} | {
     "progress.py",
     "errors.py",
@@ -35,16 +34,10 @@ def _stages() -> dict[str, dict[str, Any]]:
 
 def _imported(path: Path) -> Iterator[Path]:
     """Files of this library that a file imports, wherever in it; packages without code are left out."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            if name.startswith("cardionets."):
-                place = LIBRARY.joinpath(*name.split(".")[1:])
-                yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
+    for name in imports(path):
+        if name.startswith("cardionets."):
+            place = LIBRARY.joinpath(*name.split(".")[1:])
+            yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
 
 
 def _rests_on(notebook: Path) -> set[str]:
