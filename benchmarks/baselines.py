@@ -43,5 +43,5 @@ def seasonal_decomposition(signal: NDArray[Any], rate: float) -> Array:
     """(12, T) without the trend of a seasonal decomposition with a period of one second."""
     from statsmodels.tsa.seasonal import seasonal_decompose
 
-    parts = [seasonal_decompose(y, model="additive", period=round(rate), extrapolate_trend="freq") for y in signal]
+    parts = [seasonal_decompose(y, model="additive", period=round(rate), extrapolate_trend="period") for y in signal]
     return np.stack([part.observed - part.trend for part in parts])

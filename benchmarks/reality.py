@@ -6,14 +6,16 @@ written to `reports/benchmarks/reality.csv`:
 
 - heart rate: what the pre-trained encoder's own rhythm head says, against the R peaks, and once more for the recordings
   whose rate lies within two SD of training people's;
-- bundle branch blocks and atrial fibrillation: AUC of every screening arm (DeLong). A header says what its ECG shows,
-  which is the endpoint ``af_rhythm``; the head for fibrillation ever is held against the same answers;
+- bundle branch blocks and atrial fibrillation: AUC of every screening arm that predicts them (DeLong). A header says
+  what its ECG shows, which is the endpoint ``af_rhythm``; the head for fibrillation ever is held against the same
+  answers. A signal that is stored under two names counts once;
 - fibrillation: each arm minus the rule on RR variability, paired on the same recordings.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -66,11 +68,28 @@ def site(study: Study, recordings: Path, root: Path) -> Study:
         source = study.path(name)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
     (root / "weights").symlink_to(study.path("weights").resolve(), target_is_directory=True)
+    twice = root / "second_copies.txt"
+    twice.write_text("".join(f"{name}\n" for name in second_copies(recordings)), encoding="utf-8")
     block = {"label": "Open recordings", "path": str(recordings), "depends": str(recordings), "layout": "wfdb"}
+    block["exclude"] = str(twice)
     cohorts = yaml.safe_load(study.path("cohorts.yaml").read_text(encoding="utf-8"))
     cohorts["cohorts"][NAME] = block | {"role": "external", "include": ["**/*.hea"]}
     (root / "cohorts.yaml").write_text(yaml.safe_dump(cohorts), encoding="utf-8")
     return Study(root)
+
+
+def second_copies(recordings: Path) -> list[str]:
+    """Names of records whose signal and answers an earlier record has too; which of the two stays does not matter."""
+    first: dict[str, str] = {}
+    found = []
+    for header in sorted(recordings.rglob("*.hea")):
+        signals = [p for p in sorted(header.parent.glob(f"{header.stem}.*")) if p.suffix in (".mat", ".dat")]
+        said = [line for line in header.read_bytes().splitlines() if line.startswith(b"#")]
+        parts = [p.read_bytes() for p in signals] + said
+        name = header.relative_to(recordings).with_suffix("").as_posix()
+        if signals and first.setdefault(hashlib.sha256(b"".join(parts)).hexdigest(), name) != name:
+            found.append(name)
+    return found
 
 
 def rate(study: Study, rows: Rows) -> None:

@@ -88,3 +88,18 @@ def test_a_second_run_is_compared_with_the_first(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "stages.csv")["seconds"].tolist() == [12.5]
     assert "random_read" in shown and (tmp_path / "store.png").stat().st_size > 1000
     assert "12.5" in (tmp_path / "index.md").read_text()
+
+
+def test_a_signal_under_two_names_counts_once(tmp_path: Path) -> None:
+    from benchmarks.reality import second_copies
+
+    for folder, name, signal, said in (
+        ("a", "one", b"x", "# Dx: 1"),
+        ("b", "two", b"x", "# Dx: 1"),
+        ("b", "three", b"x", "# Dx: 2"),
+        ("b", "four", b"y", "# Dx: 1"),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.hea").write_text(f"{name} 12 500 5000\n{said}\n")
+        (tmp_path / folder / f"{name}.mat").write_bytes(signal)
+    assert second_copies(tmp_path) == ["b/two"]

@@ -157,7 +157,7 @@ def opens_quietly(browser: Browser, text: str, path: Path, said: str) -> Page:
 def test_patient_page_needs_no_network_and_keeps_its_scale(study: Study, browser: Browser, tmp_path: Path) -> None:
     found = patient.of_record(study, "ukb")
     estimates = [patient.Estimate(phenotypes.BY_NAME["lv_mass"], 100.0, 80.0, 120.0, None)]
-    said = patient.Answer("aligned_teacher", "aligned", estimates, [], 60, True, [])
+    said = patient.Answer("aligned_teacher", {}, estimates, [], 60, True, [])
     moving = np.random.default_rng(1).integers(0, 255, (4, 16, 16), np.uint8)
     text = patient_page.render(study, found, said, {"sax": moving, "4ch": moving})
     tab = opens_quietly(browser, text, tmp_path / "page.html", patient_page.USE)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from cardionets.config import Study
 
 FILE: Final = "calibration"
-ARMS: Final = ("aligned", "aligned_covariates")
+ARMS: Final = ("aligned", "aligned_covariates", "aligned_mae")
 """The arms whose risks a patient page shows."""
 EDGE: Final = 1e-6
 
@@ -36,8 +37,8 @@ class Update:
         return (1 + math.tanh(odds / 2)) / 2
 
 
-def load(study: Study, cohort: str, arm: str) -> dict[str, Update]:
-    """Disease -> update of one arm at a cohort; empty where it was not validated, and at home.
+def load(study: Study, cohort: str, arms: Mapping[str, str]) -> dict[str, Update]:
+    """Disease -> update of its arm at a cohort (``arms``: disease -> arm); empty where not validated, and at home.
 
     A development cohort needs none: its own people chose the thresholds and are the prevalence.
     """
@@ -45,7 +46,7 @@ def load(study: Study, cohort: str, arm: str) -> dict[str, Update]:
     if not cohort or study.cohort(cohort).role == "development" or not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["arm"] == arm]
+        rows = [row for row in csv.DictReader(handle) if row["arm"] == arms.get(row["endpoint"])]
     return {
         row["endpoint"]: Update(float(row["intercept"]), float(row["slope"]), int(row["n"]), int(row["events"]))
         for row in rows

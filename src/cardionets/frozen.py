@@ -33,6 +33,7 @@ class Arm:
 
 
 FIBRILLATION: Final = ("atrial_fibrillation", "af_rhythm")
+ON_ECG: Final = ("rbbb", "lbbb", "af_rhythm")  # what this ECG shows by itself, whatever the heart looks like
 ONLY_PHENOTYPES: Final[tuple[Task, ...]] = ("phenotypes",)
 ARMS: Final[dict[str, Arm]] = {
     "covariates": Arm(("covariates",), "age, sex, height and weight alone"),
@@ -53,6 +54,9 @@ ARMS: Final[dict[str, Arm]] = {
         False,
         ("diseases",),
         FIBRILLATION,
+    ),
+    "aligned_mae": Arm(
+        ("aligned", "mae"), "aligned with CMR, plus the network pre-trained without it", False, ("diseases",), ON_ECG
     ),
     "cmr": Arm(("cmr",), "the CMR images themselves: the ceiling with images", False, ONLY_PHENOTYPES),
 }
@@ -75,4 +79,4 @@ def load_head(study: Study, name: str, arm: str) -> tuple[LinearHead, weights.Ca
 def predict_head(head: LinearHead, x: Floats) -> Floats:
     """Predictions (n, k) of a linear head on host features (n, p)."""
     with torch.inference_mode():
-        return np.asarray(head.cpu()(torch.from_numpy(np.asarray(x, np.float32))).numpy())
+        return np.asarray(head.cpu()(torch.from_numpy(np.require(x, np.float32, "W"))).numpy())

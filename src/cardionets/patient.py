@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +138,7 @@ class Answer:
     """What the models say of one recording."""
 
     arm: str
-    disease_arm: str
+    disease_arms: dict[str, str]
     estimates: list[Estimate]
     risks: list[Risk]
     interval_people: int
@@ -278,9 +278,9 @@ def complete(study: Study, recording: Recording, said: Said, cohort: str = "") -
     person = recording.person
     estimates = [_estimate(norms, said.arm, name, value, person) for name, value in said.phenotypes.items()]
     behind = max((norms.half_width(said.arm, name)[1] for name in said.phenotypes), default=0)
-    updates = at_site.load(study, cohort, said.disease_arm)
-    risks, notes = _risks(study, norms, said.disease_arm, said.diseases, updates)
-    return Answer(said.arm, said.disease_arm, estimates, risks, behind, said.simulated, norms.notes + notes)
+    updates = at_site.load(study, cohort, said.disease_arms)
+    risks, notes = _risks(study, norms, said, updates)
+    return Answer(said.arm, said.disease_arms, estimates, risks, behind, said.simulated, norms.notes + notes)
 
 
 def _estimate(norms: Norms, arm: str, name: str, value: float, person: Person) -> Estimate:
@@ -290,9 +290,7 @@ def _estimate(norms: Norms, arm: str, name: str, value: float, person: Person) -
     return Estimate(item, value, max(value - half, floor), value + half, norms.range(name, person.sex, person.age))
 
 
-def _risks(
-    study: Study, norms: Norms, arm: str, risks: Mapping[str, float], updates: Mapping[str, Update]
-) -> tuple[list[Risk], list[str]]:
+def _risks(study: Study, norms: Norms, said: Said, updates: Mapping[str, Update]) -> tuple[list[Risk], list[str]]:
     import pandas as pd
 
     from cardionets import operating
@@ -302,8 +300,11 @@ def _risks(
     except StudyError:
         table = pd.DataFrame({"arm": [], "endpoint": [], "threshold": []})
         notes = ["Operating thresholds are not given: their table is not here."]
-    own: dict[Any, float] = dict(table[table["arm"] == arm][["endpoint", "threshold"]].itertuples(index=False))
-    found = [Risk(name, value, own.get(name, np.nan), *norms.share(name)) for name, value in risks.items()]
+    own = {(arm, name): at for arm, name, at in table[["arm", "endpoint", "threshold"]].itertuples(index=False)}
+    found = [
+        Risk(name, value, own.get((said.disease_arms[name], name), np.nan), *norms.share(name))
+        for name, value in said.diseases.items()
+    ]
     return [_here(risk, updates.get(risk.disease)) for risk in found], notes
 
 

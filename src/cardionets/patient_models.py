@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cardionets import weights
 from cardionets.config import Study
-from cardionets.encoders import ecg_settings, embed_ecgs, load_align
+from cardionets.encoders import ecg_settings, embed_ecgs, load_align, load_ecg
 from cardionets.frozen import ARMS, load_head, predict_head
 from cardionets.said import Said
 
@@ -23,6 +23,8 @@ Stored = NDArray[np.int16]
 ALONE = ("aligned_teacher", "aligned")
 BESIDE_COVARIATES = ("aligned_covariates", "aligned_covariates")
 """Arms of the phenotypes and of the diseases, without and with age, sex, height and weight."""
+BY_THE_ECG = "aligned_mae"
+"""The arm of what the ECG shows by itself; its diseases are taken from it either way."""
 
 
 def say(study: Study, signal: Stored, beat: Stored, covariates: Floats | None) -> Said:
@@ -32,12 +34,18 @@ def say(study: Study, signal: Stored, beat: Stored, covariates: Floats | None) -
     """
     arm, disease_arm = ALONE if covariates is None else BESIDE_COVARIATES
     samples = ecg_settings(study).encoder.samples
-    x = {"aligned": embed_ecgs(load_align(study), one_store(signal, beat), samples)}
+    store, networks = one_store(signal, beat), {"aligned": load_align(study), "mae": load_ecg(study).encoder}
+    x = {name: embed_ecgs(network, store, samples) for name, network in networks.items()}
     if covariates is not None:
         x["covariates"] = covariates
     values, card = _apply(study, "phenotypes", arm, x)
-    risks, _ = _apply(study, "screening", disease_arm, x)
-    return Said(arm, disease_arm, values, risks, bool(card.data.get("simulated", False)))
+    risks: dict[str, float] = {}
+    said_by: dict[str, str] = {}
+    for name in (disease_arm, BY_THE_ECG):
+        said, _ = _apply(study, "screening", name, x)
+        risks |= said
+        said_by |= dict.fromkeys(said, name)
+    return Said(arm, said_by, values, risks, bool(card.data.get("simulated", False)))
 
 
 def one_store(signal: Stored, beat: Stored) -> Store:

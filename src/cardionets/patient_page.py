@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Final
@@ -250,7 +251,7 @@ def ruler(estimates: Sequence[Estimate]) -> Figure:
 def _diseases(study: Study, found: Answer) -> str:
     specific = f"{study.protocol.statistics.specificity:.0%}"
     here = sum(np.isfinite(r.released) for r in found.risks)
-    lead = f"Probabilities of arm {found.disease_arm}"
+    lead = f"Probabilities of arm {_arms(found.disease_arms)}"
     lead += f", {here} of {len(found.risks)} of them in this centre's own calibration; the others" if here else ""
     lead += " for people among whom each disease is as common as at development. "
     lead += f"The threshold reaches a specificity of {specific} on validation people"
@@ -260,6 +261,14 @@ def _diseases(study: Study, found: Answer) -> str:
     left = f"Not predicted, for want of cases at development: {missing}." if missing else ""
     table = page.table(*risk_rows(found.risks), 5)
     return page.section("Diseases", page.words(lead), table, page.words(left))
+
+
+def _arms(of: Mapping[str, str]) -> str:
+    """The arm of most diseases, then every other arm with its diseases."""
+    most = Counter(of.values()).most_common(1)[0][0] if of else ""
+    others = sorted(set(of.values()) - {most})
+    labels = {arm: ", ".join(diseases.BY_NAME[d].label for d in of if of[d] == arm) for arm in others}
+    return most + "".join(f" ({labels[arm]}: {arm})" for arm in others)
 
 
 def risk_rows(risks: Sequence[Risk]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

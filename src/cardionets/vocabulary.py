@@ -37,8 +37,8 @@ def _words(text: str) -> list[str]:
 
 ARMS: Final = tuple(
     _words("""
-    covariates beat_ridge beat_ridge_teacher rr_rule scratch mae aligned aligned_teacher
-    aligned_finetuned aligned_covariates aligned_rhythm cmr aligned_site generated posterior_sample generated_mean
+    covariates beat_ridge beat_ridge_teacher rr_rule scratch mae aligned aligned_teacher aligned_finetuned
+    aligned_covariates aligned_rhythm aligned_mae cmr aligned_site generated posterior_sample generated_mean
     latent_flow latent_flow_sample shuffled ridge neighbour training_mean reconstruction real direct
 """)
 )

@@ -44,7 +44,7 @@ class HeadSettings(Settings):
         100.0,
         300.0,
     )  # per training row
-    logistic: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # per training row
+    logistic: tuple[float, ...] = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # per training row
     components: int = Field(
         default=128, gt=0
     )  # principal directions a logistic head may use: rare diseases overfit more
