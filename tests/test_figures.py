@@ -114,7 +114,7 @@ def test_every_figure_is_saved_with_provenance_and_the_same_bytes_again(name: st
         figure = DRAWINGS[name]()
         paths = figures.save(figure, tmp_path / run / name, ORIGIN, (".png", ".svg"))
         saved.append([path.read_bytes() for path in paths])
-        assert "UK Biobank · n = 300 · preset demo · protocol abcd1234" in words(figure)
+        assert "UK Biobank · n = 300 people · preset demo · protocol abcd1234" in words(figure)
         assert "SIMULATED" in words(figure)
     if name not in {"ecg", "scatter", "retrieval"}:  # these three draw new random numbers
         assert saved[0] == saved[1]

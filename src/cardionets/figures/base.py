@@ -27,7 +27,7 @@ from cardionets.files import atomic_path
 OKABE_ITO: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 GREY: Final = "#7F7F7F"
 LINES: Final = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
-MARKS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKS: Final = ("o", "s", "^", "D", "v", "P", "X", "*", ">", "<", "h", "p")
 METADATA: Final[dict[str, dict[str, str | None]]] = {
     ".png": {"Software": None},
     ".svg": {"Date": None, "Creator": None},
@@ -60,7 +60,8 @@ class Provenance:
 
     def line(self) -> str:
         """One line for people."""
-        parts = [self.cohort, f"n = {self.n:,}" if self.n is not None else ""]
+        people = "person" if self.n == 1 else "people"
+        parts = [self.cohort, f"n = {self.n:,} {people}" if self.n is not None else ""]
         parts += [f"preset {self.preset}" if self.preset else "", f"protocol {self.protocol}" if self.protocol else ""]
         parts.append(self.code)
         return " · ".join(part for part in parts if part)
@@ -108,8 +109,13 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour per name, in order; after eight the palette repeats and line styles tell names apart."""
+    """A colour per name, in order; after eight the palette repeats and line styles or marks tell names apart."""
     return {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(names)}
+
+
+def mark(index: int) -> str:
+    """The marker of the ``index``-th name; twelve, so that they differ where a colour comes again."""
+    return MARKS[index % len(MARKS)]
 
 
 def stamp(figure: Figure, provenance: Provenance) -> None:

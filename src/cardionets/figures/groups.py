@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cardionets.figures.base import GREY, MARKS, OKABE_ITO, colours, styled
+from cardionets.figures.base import GREY, OKABE_ITO, colours, mark, styled
 from cardionets.figures.performance import LABELS, bars_of
 
 
@@ -58,7 +58,13 @@ def _panel(ax: Axes, table: pd.DataFrame, keys: pd.DataFrame, metric: str) -> No
         rows = part[(part["metric"] == metric) & part["group"].isin(names)]
         height = rows["group"].map(place)
         ax.errorbar(
-            rows["estimate"], height, xerr=bars_of(rows), fmt=MARKS[k % 8], ms=3, lw=0.8, color=OKABE_ITO[k % 5]
+            rows["estimate"],
+            height,
+            xerr=bars_of(rows),
+            fmt=mark(k),
+            ms=3,
+            lw=0.8,
+            color=OKABE_ITO[k % 5],
         )
         for n, at in zip(rows["n"], height):
             ax.text(1.0, at, f"{int(n):,}", fontsize=5.3, va="center", ha="right", transform=edge)
@@ -92,9 +98,9 @@ def case_mix(differences: pd.DataFrame, drops: pd.DataFrame, names: Mapping[str,
             y = part[column].map(order.index).astype(float) + 0.22 * (k - (len(cohorts) - 1) / 2)
             if value == "drop":
                 bars = bars_of(part.rename(columns={"drop": "estimate"}))
-                ax.errorbar(part[value], y, xerr=bars, fmt=MARKS[k % 8], ms=3, lw=0.7, color=tint[cohort])
+                ax.errorbar(part[value], y, xerr=bars, fmt=mark(k), ms=3, lw=0.7, color=tint[cohort])
             else:
-                ax.plot(part[value], y, MARKS[k % 8], ms=3.5, color=tint[cohort], label=cohort)
+                ax.plot(part[value], y, mark(k), ms=3.5, color=tint[cohort], label=cohort)
         ax.axvline(0, color=GREY, lw=0.7)
         ax.set_yticks(range(len(order)), [names.get(str(name), str(name)) for name in order], fontsize=6.5)
         ax.set_ylim(len(order) - 0.4, -0.6)

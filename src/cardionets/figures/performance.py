@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from cardionets import diseases, phenotypes
 from cardionets.config import StudyError
-from cardionets.figures.base import GREY, LINES, MARKS, colours, styled
+from cardionets.figures.base import GREY, LINES, colours, mark, styled
 
 LABELS = {"r2": "R² (1 − SSE/SST)", "r": "Pearson r", "mae": "Mean absolute error", "ccc": "Concordance (CCC)"}
 LABELS |= {"auc": "AUC", "auprc": "AUPRC", "mean_r2": "Mean R² of the phenotypes", "mean_r": "Mean r of the phenotypes"}
@@ -67,7 +67,7 @@ def phenotype_bars(
         _bar_column(ax, table, [[p for p in shown if p.group == g] for g in part], arms, tint)
         ax.set_xlabel(LABELS.get(metric, metric))
         ax.set_ylim(rows - 0.4, -0.9)
-    handles = [Line2D([], [], marker=MARKS[i % 8], ls="", color=tint[a], label=a) for i, a in enumerate(arms)]
+    handles = [Line2D([], [], marker=mark(i), ls="", color=tint[a], label=a) for i, a in enumerate(arms)]
     figure.legend(handles=handles, loc="outside upper right", ncols=min(len(arms), 6))
     n = table["n"].max()
     figure.suptitle(
@@ -96,7 +96,7 @@ def _bar_column(
     for k, arm in enumerate(arms):
         rows = table[(table["arm"] == arm) & table["endpoint"].isin(place)]
         height = rows["endpoint"].map(place).astype(float) + shift[k]
-        ax.errorbar(rows["estimate"], height, xerr=bars_of(rows), fmt=MARKS[k % 8], ms=2.2, lw=0.6, color=tint[arm])
+        ax.errorbar(rows["estimate"], height, xerr=bars_of(rows), fmt=mark(k), ms=2.2, lw=0.6, color=tint[arm])
     ticks = list(place.values())
     ax.set_yticks(ticks, labels, fontsize=5.8)
     ax.tick_params(axis="y", length=0)
@@ -116,7 +116,7 @@ def auc_forest(metrics: pd.DataFrame, fraction: float = 1.0, metric: str = "auc"
     for k, arm in enumerate(arms):
         rows = table[table["arm"] == arm].set_index("endpoint").reindex(endpoints)
         place = np.arange(len(endpoints)) + shift[k]
-        ax.errorbar(rows["estimate"], place, xerr=bars_of(rows), fmt=MARKS[k % 8], color=tint[arm], label=arm, lw=1)
+        ax.errorbar(rows["estimate"], place, xerr=bars_of(rows), fmt=mark(k), color=tint[arm], label=arm, lw=1)
     for i, endpoint in enumerate(endpoints):
         rows = table[table["endpoint"] == endpoint]
         if rows["estimate"].isna().all():
@@ -125,6 +125,9 @@ def auc_forest(metrics: pd.DataFrame, fraction: float = 1.0, metric: str = "auc"
     ax.set(ylim=(len(endpoints) - 0.5, -0.5), xlabel=f"{LABELS.get(metric, metric)} (95 % interval)")
     ax.axvline(0.5, color=GREY, lw=0.6, ls=":") if metric == "auc" else None
     ax.grid(axis="x")
+    ax.annotate(
+        "cases / recordings", (0, 1), (-4, 2), "axes fraction", "offset points", ha="right", fontsize=6, color=GREY
+    )
     figure.legend(loc="outside right upper", ncols=1)
     figure.suptitle(title or "Screening", x=0.01, ha="left", fontsize=9, weight="bold")
     return figure
@@ -156,7 +159,7 @@ def label_fractions(
         rows = table[table["arm"] == arm].sort_values("fraction")
         ax.errorbar(
             rows["fraction"] * 1.02 ** (k - len(arms) / 2), rows["estimate"], yerr=bars_of(rows),
-            color=tint[arm], ls=LINES[k % len(LINES)], marker=MARKS[k % 8], label=arm,
+            color=tint[arm], ls=LINES[k % len(LINES)], marker=mark(k), label=arm,
         )  # fmt: skip
     ax.set_xscale("log")
     names = [f"{f:.0%}" + (f"\n{round(f * labelled):,}" if labelled else "") for f in fractions]

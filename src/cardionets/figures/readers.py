@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cardionets.evaluate.estimate import Estimate
-from cardionets.figures.base import GREY, MARKS, OKABE_ITO, colours, styled
+from cardionets.figures.base import GREY, OKABE_ITO, colours, mark, styled
 
 
 def _band(ax: Axes, model: Estimate | None) -> None:
@@ -58,7 +58,7 @@ def reader_accuracy(table: pd.DataFrame, model: Estimate | None, title: str = ""
         place = np.arange(len(names)) + 0.16 * (k - (len(levels) - 1) / 2)
         value, low, high = (part[c].to_numpy(float) for c in ("accuracy", "lower", "upper"))
         bars = [value - low, high - value]
-        ax.errorbar(place, value, bars, fmt=MARKS[k % len(MARKS)], color=shade[level], label=str(level))
+        ax.errorbar(place, value, bars, fmt=mark(k), color=shade[level], label=str(level))
     ax.axhline(0.5, color=GREY, lw=0.6, ls=":")
     _band(ax, model)
     _arms(ax, names)

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from cardionets import diseases, phenotypes
 from cardionets.evaluate.binned import roc_of
-from cardionets.figures.base import GREY, LINES, MARKS, colours, styled
+from cardionets.figures.base import GREY, LINES, colours, mark, styled
 
 SHOWN = 6  # arms in one panel; more hide one another
 
@@ -24,9 +24,9 @@ def binned_risk(bins: pd.DataFrame, title: str = "") -> Figure:
     top = 0.0
     for k, (arm, colour) in enumerate(colours(arms).items()):
         group = bins[bins["arm"] == arm].sort_values("bin")
-        left.plot(*roc_of(group), color=colour, ls=LINES[k % len(LINES)], marker=MARKS[k], ms=2.5, label=arm)
+        left.plot(*roc_of(group), color=colour, ls=LINES[k % len(LINES)], marker=mark(k), ms=2.5, label=arm)
         share = group["cases"] / group["people"]
-        right.plot(group["mean_risk"], share, color=colour, ls=LINES[k % len(LINES)], marker=MARKS[k], ms=2.5)
+        right.plot(group["mean_risk"], share, color=colour, ls=LINES[k % len(LINES)], marker=mark(k), ms=2.5)
         top = max(top, float(group["mean_risk"].max()), float(share.max()))
     for axes, end in ((left, 1.0), (right, 1.05 * top)):
         axes.plot([0, end], [0, end], color=GREY, lw=0.6, ls=":")
