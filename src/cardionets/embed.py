@@ -38,6 +38,14 @@ def open_store(study: Study, cohort: str) -> Store:
     return Store.open(study.path("store", cohort), study.grid, hide_test=True)
 
 
+def stamp(study: Study, store: Store, names: Sequence[str]) -> str:
+    """Sixteen hex digits that change with the weights ``names`` or the store: the key of what is kept of both."""
+    cards = [weights.read_card(study.path("weights", name)).sha256 for name in names]
+    about = (store.path / "store.json").read_text(encoding="utf-8")
+    written = str((store.path / "ecg.npy").stat().st_mtime_ns)
+    return hashlib.sha256("".join([*cards, about, written]).encode()).hexdigest()[:16]
+
+
 def embed_cines(model: CmrMae, store: Store) -> dict[str, Floats]:
     """Frozen CMR embeddings of every cine of a store: view -> (m, dim)."""
     size = model.settings.encoder.size
@@ -47,9 +55,7 @@ def embed_cines(model: CmrMae, store: Store) -> dict[str, Floats]:
 
 def embed_cines_once(study: Study, store: Store) -> dict[str, Floats]:
     """:func:`embed_cines` by ``weights/cmr_mae``, kept under ``logs/embeddings`` until weights or cines change."""
-    stamp = weights.read_card(study.path("weights", "cmr_mae")).sha256
-    stamp += (store.path / "store.json").read_text() + str((store.path / "ecg.npy").stat().st_mtime_ns)
-    path = study.path("logs", "embeddings", f"cines-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.npz")
+    path = study.path("logs", "embeddings", f"cines-{stamp(study, store, ['cmr_mae'])}.npz")
     kept = read_arrays(path, VIEWS)
     if kept is None:
         kept = embed_cines(load_cmr(study), store)
@@ -92,9 +98,7 @@ def embed(study: Study, cohort: str) -> dict[str, Floats]:
     Memory-mapped arrays, written block by block; kept under ``logs/embeddings`` until the weights or the store change.
     """
     store = open_store(study, cohort)
-    cards = [weights.read_card(study.path("weights", name)).sha256 for name in ("ecg_mae", "cmr_mae", "align")]
-    stamp = (store.path / "store.json").read_text() + str((store.path / "ecg.npy").stat().st_mtime_ns)
-    key = hashlib.sha256("".join([*cards, stamp]).encode()).hexdigest()
+    key = stamp(study, store, ("ecg_mae", "cmr_mae", "align"))
     folder = study.path("logs", "embeddings", cohort)
     kept = _kept(folder, key)
     if kept is None:

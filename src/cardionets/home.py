@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cardionets import data, weights
+from cardionets import data
 from cardionets.config import Study
 from cardionets.device import pick_device
 from cardionets.draw import Artist
-from cardionets.embed import read_arrays, write_arrays
+from cardionets.embed import read_arrays, stamp, write_arrays
 from cardionets.encoders import load_cmr
 from cardionets.evaluate.estimate import Floats
 from cardionets.generate import blocks, canonical, cine_table
@@ -45,7 +43,8 @@ class Home:
     def of(cls, study: Study, artist: Artist, store: Store, training: pd.DataFrame) -> Home:
         """Embed the canonical cines of both splits, or read what was kept; test people are not touched."""
         names, pairs = study.protocol.endpoints.diseases, {"train": training, "val": data.pairs_of(store, "val")}
-        path = _place(study, store)
+        key = stamp(study, store, ("align", "cmr_mae", "tokenizer"))
+        path = study.path("logs", "embeddings", f"home-{key}.npz")
         kept = read_arrays(path, KEPT)
         if kept is None:
             kept = _embed(study, artist, store, pairs)
@@ -92,11 +91,3 @@ def _embed(
     kept["pose"] = train.columns["pose"].take(np.arange(len(train)))
     _, kept["ecg"] = artist.reader.read(store, pairs["train"]["row"].to_numpy(np.int64))
     return kept
-
-
-def _place(study: Study, store: Store) -> Path:
-    """File of these weights and this store."""
-    cards = [weights.read_card(study.path("weights", name)).sha256 for name in ("align", "cmr_mae", "tokenizer")]
-    stamp = (store.path / "store.json").read_text(encoding="utf-8") + str((store.path / "sax.npy").stat().st_mtime_ns)
-    key = hashlib.sha256("".join([*cards, stamp]).encode()).hexdigest()[:16]
-    return study.path("logs", "embeddings", f"home-{key}.npz")
