@@ -129,8 +129,8 @@ book.table(brief, "trust", "Coverage of 90 % intervals, novel recordings, and er
 
 # %% [markdown]
 # ## Diseases
-# Intervals are DeLong's, clustered by person. A disease with too few cases is said to be not estimable. The operating
-# point is the threshold that was chosen at home.
+# Intervals are DeLong's, clustered by person, and Newcombe's where a class has fewer than 30 people. A disease without
+# cases is said to be not estimable. The operating point is the threshold that was chosen at home.
 
 # %%
 columns = ["endpoint", "arm", "metric", "estimate", "lower", "upper", "n", "events", "note"]

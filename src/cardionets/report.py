@@ -212,7 +212,8 @@ def methods_paragraphs(study: Study) -> list[str]:
         f"People were divided by a salted hash of the person into {split}; external cohorts were tested whole."
         f" {ecg}; cines were resampled to {cines}. Labels were used at {fractions}.",
         f"Intervals are {s.level:.0%}. R² is 1 − SSE/SST; its intervals and paired differences rest on {s.bootstrap:,}"
-        " bootstrap samples of persons. AUCs have DeLong intervals on the logit scale, clustered by person; thresholds"
+        " bootstrap samples of persons. AUCs have DeLong intervals on the logit scale, clustered by person, or score"
+        " intervals where a class has fewer than 30 persons; thresholds"
         f" for a specificity of {s.specificity:.0%} were chosen on validation. Centres were pooled by REML with"
         " Hartung-Knapp intervals.",
         f"Preset {p.preset}; seed {p.seed}; protocol {figures.protocol_hash(study)}.",

@@ -7,11 +7,12 @@ Labels are boolean (n,), scores are any real numbers that rise with risk. Severa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import bdtr, chdtrc
 
 from cardionets.evaluate.bootstrap import person_codes, person_sums
@@ -27,6 +28,8 @@ from cardionets.evaluate.estimate import (
 )
 
 Bools = NDArray[np.bool_]
+FEW: Final = 30
+"""Persons of a class below which an AUC gets a score interval."""
 
 
 def require_classes(labels: Bools) -> None:
@@ -97,15 +100,39 @@ def _clustered(labels: Bools, d10: Floats, d01: Floats, persons: NDArray[Any]) -
 def auc(
     labels: Bools, scores: Floats, level: float = 0.95, persons: NDArray[Any] | None = None, scale: str = "logit"
 ) -> Estimate:
-    """AUC with DeLong interval on the ``logit`` scale, or the plain ``auc`` scale clipped to 0-1 (as pROC prints)."""
+    """AUC with DeLong interval on the ``logit`` scale, or the plain ``auc`` scale clipped to 0-1 (as pROC prints).
+
+    Where a class has fewer than 30 persons that on the logit scale covers too little, or does not exist; then it is
+    :func:`score_interval` of the persons of each class.
+    """
     value, covariance = delong(labels, scores, persons)
     se = float(np.sqrt(covariance[0, 0]))
-    if np.isnan(se):
-        return Estimate(float(value[0]), note="interval not estimable: because a class has one person only")
+    who = np.arange(len(labels)) if persons is None else persons
+    events, others = (len(np.unique(who[part])) for part in (labels, ~labels))
+    if (scale == "logit" and min(events, others) < FEW) or not se > 0:
+        return score_interval(float(value[0]), events, others, level)
     if scale == "logit":
         return wald_logit(float(value[0]), se, level)
     plain = wald(float(value[0]), se, level)
     return Estimate(plain.value, max(plain.lower, 0.0), min(plain.upper, 1.0))
+
+
+def score_interval(value: float, events: int, others: int, level: float = 0.95) -> Estimate:
+    """Interval of an AUC from the sizes of its classes: Newcombe, Stat Med 2006;25:559, method 5.
+
+    It holds every AUC from which the one found is no further than chance would lead, by the variance of Hanley and
+    McNeil (Radiology 1982;143:29) at that AUC; so it exists at 0 and 1 as well.
+    """
+    mean = (events + others) / 2 - 1
+
+    def beyond(area: float) -> float:
+        spread = 1 + mean * ((1 - area) / (2 - area) + area / (1 + area))
+        variance = area * (1 - area) * spread / (events * others)
+        return float((value - area) ** 2 - z_value(level) ** 2 * variance)
+
+    lower = 0.0 if value < 1e-8 else brentq(beyond, 0.0, value - 1e-9)
+    upper = 1.0 if value > 1 - 1e-8 else brentq(beyond, value + 1e-9, 1.0)
+    return Estimate(value, float(lower), float(upper))
 
 
 def auc_difference(aucs: Floats, covariance: Floats, i: int, j: int, level: float = 0.95) -> tuple[Estimate, float]:

@@ -124,9 +124,12 @@ MEASURES = ("auc", "r", "oe", "calibration_slope")  # pooled as logit, Fisher z,
 
 
 def usable(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose interval exists and has a width: those that can be pooled."""
+    """Rows whose interval exists and has a width, and that lie within their scale: those that can be pooled."""
     known = metrics.dropna(subset=["estimate", "lower", "upper"])
-    return known[known["upper"] > known["lower"]]
+    known = known[known["upper"] > known["lower"]]
+    with np.errstate(all="ignore"):
+        on_scale = [SCALES[m].forward(float(value)) for m, value in zip(known["metric"], known["estimate"])]
+    return known[np.isfinite(np.array(on_scale, np.float64))]
 
 
 def groups(metrics: pd.DataFrame, fewest: int = 2) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
