@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from cardionets.config import Settings
 from cardionets.device import Draw, gather_rows, rank, world
-from cardionets.models.layers import Transformer, initialise, keep_visible, put_tokens, sine_positions_2d, take_tokens
+from cardionets.models.layers import (
+    Transformer,
+    hidden_tokens,
+    initialise,
+    keep_visible,
+    put_tokens,
+    sine_positions_2d,
+    take_tokens,
+)
 from cardionets.train import Batch, TrainSettings
 
 VIEWS = ("sax", "4ch")
@@ -110,16 +118,18 @@ class CmrEncoder(nn.Module):
         p = self.settings.patch
         return rearrange(x, "b f (h p) (w q) -> b (h w) (f p q)", p=p, q=p)
 
-    def encode(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Scaled cine (b, frame, H, W) -> encoded tokens (b, n, dim), or those at ``visible`` (b, k) only."""
-        tokens: Tensor = self.embed(self.patches(x)) + self.get_buffer("position")
-        encoded: Tensor = self.trunk(tokens if visible is None else take_tokens(tokens, visible))
+    def encode(self, patches: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Patches (b, n, values) -> encoded tokens (b, n, dim), or those at ``visible`` (b, k) only."""
+        position = self.get_buffer("position")
+        if visible is not None:
+            patches, position = take_tokens(patches, visible), position[visible]
+        encoded: Tensor = self.trunk(self.embed(patches) + position)
         return encoded
 
     def forward(self, cine: Tensor) -> Tensor:
         """uint8 cine (b, frame, H, W) -> embedding (b, features): the mean token, then the linear components."""
         x = self.scaled(cine)
-        return self.pool(self.encode(x), x)
+        return self.pool(self.encode(self.patches(x)), x)
 
     def pool(self, encoded: Tensor, x: Tensor) -> Tensor:
         """Encoded tokens (b, n, dim) and the scaled cine they came from -> embedding (b, features)."""
@@ -161,12 +171,14 @@ class CmrMae(nn.Module):
         encoder = self.encoders[view]
         assert isinstance(encoder, CmrEncoder)
         count = s.encoder.side**2
-        visible, hidden = keep_visible(draw.uniform(len(cine), count), max(1, round(count * (1 - s.mask))))
-        encoded = encoder.encode(cine, visible)  # (b, k, dim)
+        visible, mask = keep_visible(draw.uniform(len(cine), count), max(1, round(count * (1 - s.mask))))
+        patches, hidden = encoder.patches(cine), hidden_tokens(mask)
+        encoded = encoder.encode(patches, visible)  # (b, k, dim)
         tokens = put_tokens(self.narrow[view](encoded), visible, self.hidden, count)
-        rebuilt = self.heads[view](self.decoders[view](tokens + self.get_buffer("decoder_position")))
-        error = (rebuilt - encoder.patches(cine)).square().mean(-1)  # (b, n)
-        return (error * hidden).sum() / hidden.sum(), self.project[view](encoder.pool(encoded, cine))
+        decoded = self.decoders[view](tokens + self.get_buffer("decoder_position"))
+        rebuilt = self.heads[view](take_tokens(decoded, hidden))  # (b, h, values)
+        error = F.mse_loss(rebuilt, take_tokens(patches, hidden))
+        return error, self.project[view](encoder.pool(encoded, cine))
 
 
 def cmr_mae_loss(model: CmrMae, batch: Batch, draw: Draw) -> dict[str, Tensor]:

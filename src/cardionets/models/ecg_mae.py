@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from cardionets.config import Settings
 from cardionets.device import Draw
 from cardionets.models import waves
-from cardionets.models.layers import Transformer, initialise, keep_visible, put_tokens, sine_positions, take_tokens
+from cardionets.models.layers import (
+    Transformer,
+    hidden_tokens,
+    initialise,
+    keep_visible,
+    put_tokens,
+    sine_positions,
+    take_tokens,
+)
 from cardionets.train import Batch, TrainSettings
 
 LEADS = 12
@@ -112,9 +120,12 @@ class Patches(nn.Module):
         """Position of every token, (n, dim)."""
         return (self.lead_position + self.get_buffer("time_position")).flatten(0, 1)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """(b, n, values) -> (b, n, dim)."""
-        tokens: Tensor = self.embed(patches) + self.position()
+    def forward(self, patches: Tensor, at: Tensor | None = None) -> Tensor:
+        """(b, n, values) -> (b, n, dim), or the tokens at ``at`` (b, k) only."""
+        position = self.position()
+        if at is not None:
+            patches, position = take_tokens(patches, at), position[at]
+        tokens: Tensor = self.embed(patches) + position
         return tokens
 
 
@@ -142,10 +153,10 @@ class EcgEncoder(nn.Module):
         cut = [self.record.cut(self.scaled(signal))]
         return cut if self.beat is None else [*cut, self.beat.cut(self.scaled(beat))]
 
-    def tokens(self, patches: list[Tensor]) -> Tensor:
-        """Embedded patches of all kinds, record first, (b, n, dim)."""
-        record = self.record(patches[0])
-        return record if self.beat is None else torch.cat([record, self.beat(patches[1])], dim=1)
+    def tokens(self, patches: list[Tensor], visible: tuple[Tensor | None, Tensor | None] = (None, None)) -> Tensor:
+        """Embedded patches of all kinds, record first, (b, n, dim); of each kind all, or those ``visible`` (b, k)."""
+        record = self.record(patches[0], visible[0])
+        return record if self.beat is None else torch.cat([record, self.beat(patches[1], visible[1])], dim=1)
 
     def pool(self, encoded: Tensor, record: int, signal: Tensor, beat: Tensor) -> Tensor:
         """Encoded tokens (b, n, dim), the record's ``record`` ones first, and what they came from -> (b, features)."""
@@ -224,13 +235,17 @@ class EcgMae(nn.Module):
         also, covered = keep_visible(draw.uniform(count, s.beat_tokens), max(1, round(s.beat_tokens * share)))
         return torch.cat([visible, also + s.record_tokens], 1), torch.cat([hidden, covered], 1), kept
 
-    def reconstruct(self, encoded: Tensor, visible: Tensor) -> list[Tensor]:
-        """Encoded tokens (b, k, dim) at ``visible`` (b, k) -> all patches (b, n, values) of each kind."""
+    def by_kind(self, x: Tensor) -> list[Tensor]:
+        """What is said of all tokens (b, n, ...), record and beat apart."""
+        s = self.settings.encoder
+        return list(x.split([s.record_tokens, s.beat_tokens] if s.beat_samples else s.record_tokens, dim=1))
+
+    def reconstruct(self, encoded: Tensor, visible: Tensor, hidden: list[Tensor]) -> list[Tensor]:
+        """Encoded tokens (b, k, dim) at ``visible`` (b, k) -> patches (b, h, values) of each kind at ``hidden``."""
         tokens = put_tokens(self.narrow(encoded), visible, self.hidden, len(self.position))
-        decoded = self.decoder(tokens + self.position)
-        record = self.settings.encoder.record_tokens
-        patches = [self.record_head(decoded[:, :record])]
-        return patches if self.beat_patch_head is None else [*patches, self.beat_patch_head(decoded[:, record:])]
+        decoded = self.by_kind(self.decoder(tokens + self.position))
+        heads = [self.record_head] if self.beat_patch_head is None else [self.record_head, self.beat_patch_head]
+        return [head(take_tokens(part, at)) for head, part, at in zip(heads, decoded, hidden)]
 
 
 def ecg_mae_loss(model: EcgMae, batch: Batch, draw: Draw) -> dict[str, Tensor]:
@@ -241,13 +256,16 @@ def ecg_mae_loss(model: EcgMae, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     settings, encoder = model.settings, model.encoder
     signal = augment(batch["ecg"], encoder.settings.samples, settings.noise_uv, draw)
     patches = encoder.patches(signal, batch["beat"])
-    visible, hidden, kept = model.choose(len(signal), draw)
-    encoded = encoder.trunk(take_tokens(encoder.tokens(patches), visible))  # (b, k, dim)
-    errors = [(a - b).square().mean(-1) for a, b in zip(model.reconstruct(encoded, visible), patches)]
+    visible, mask, kept = model.choose(len(signal), draw)
+    hidden = [hidden_tokens(part) for part in model.by_kind(mask)]
+    seen = visible[:, :kept], visible[:, kept:] - encoder.settings.record_tokens
+    encoded = encoder.trunk(encoder.tokens(patches, seen))  # (b, k, dim)
+    rebuilt = zip(model.reconstruct(encoded, visible, hidden), patches, hidden)
+    errors = [(made - take_tokens(real, at)).square().mean(-1) for made, real, at in rebuilt]
     pooled = encoder.pool(encoded, kept, signal, batch["beat"])
     beat_target, rr_target = model.standardised(batch)
     losses = {
-        "patch": (torch.cat(errors, 1) * hidden).sum() / hidden.sum(),
+        "patch": torch.cat(errors, 1).mean(),
         "beat": masked_error(model.beat_head(pooled), beat_target),
         "rr": masked_error(model.rr_head(pooled), rr_target),
     }

@@ -92,6 +92,11 @@ def keep_visible(noise: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     return visible, hidden
 
 
+def hidden_tokens(hidden: Tensor) -> Tensor:
+    """Indices (b, h), ascending, of what a mask (b, n) with equally many 1 in every row hides."""
+    return hidden.nonzero()[:, 1].reshape(len(hidden), -1)
+
+
 def take_tokens(x: Tensor, index: Tensor) -> Tensor:
     """Tokens (b, n, d) at ``index`` (b, k) -> (b, k, d)."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

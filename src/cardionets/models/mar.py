@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from cardionets.config import Settings
 from cardionets.device import Draw
-from cardionets.models.layers import Transformer, initialise, keep_visible, put_tokens, take_tokens
+from cardionets.models.layers import Transformer, hidden_tokens, initialise, keep_visible, put_tokens, take_tokens
 from cardionets.train import Batch, TrainSettings
 
 MASK_SD = 0.25  # of the truncated normal about 1 that training's mask ratios follow, as published
@@ -291,7 +291,7 @@ def mar_loss(model: Mar, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     visible, hidden = keep_visible(draw.uniform(len(x), model.tokens), keep)
     known = model.known(batch["condition"], batch["guess"], draw.uniform(len(x)) < s.drop_condition)
     z = model.predict(x, visible, known)
-    index = hidden.argsort(dim=1, descending=True, stable=True)[:, : model.tokens - keep]  # (b, hidden tokens)
+    index = hidden_tokens(hidden)
     target = repeat(take_tokens(x, index), "b k c -> (r b k) c", r=s.head_draws)
     given = repeat(take_tokens(z, index), "b k d -> (r b k) d", r=s.head_draws)
     return {"loss": model.head_loss(target, given, draw).mean()}
