@@ -95,7 +95,9 @@ class CmrEncoder(nn.Module):
 
     def coarse(self, x: Tensor) -> Tensor:
         """Scaled cine at half the resolution in time and space, (b, frame, H, W) -> (b, values)."""
-        return F.avg_pool3d(x[:, None], 2).flatten(1)
+        x = x[:, :-1:2] + x[:, 1::2]  # faster than pooling in three dimensions
+        x = x[:, :, :-1:2] + x[:, :, 1::2]
+        return ((x[..., :-1:2] + x[..., 1::2]) / 8).flatten(1)
 
     def learn_wide(self, cine: Tensor) -> None:
         """Take the principal components of training cines (n, frame, H, W), each with SD 1."""

@@ -99,13 +99,14 @@ def hidden_tokens(hidden: Tensor) -> Tensor:
 
 def take_tokens(x: Tensor, index: Tensor) -> Tensor:
     """Tokens (b, n, d) at ``index`` (b, k) -> (b, k, d)."""
-    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+    rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1).index_select(0, (rows + index).flatten()).reshape(*index.shape, x.shape[-1])
 
 
 def put_tokens(x: Tensor, index: Tensor, fill: Tensor, count: int) -> Tensor:
     """Tokens (b, k, d) back at ``index`` among ``count``, the others ``fill`` (d,) -> (b, count, d)."""
     full = fill.to(x.dtype).expand(len(x), count, -1)
-    return full.scatter(1, index[..., None].expand(-1, -1, x.shape[-1]), x)
+    return full.index_put((torch.arange(len(x), device=x.device)[:, None], index), x)
 
 
 def initialise(module: nn.Module) -> None:
