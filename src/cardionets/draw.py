@@ -248,16 +248,17 @@ class Moments:
 
     def __init__(self) -> None:
         self.count = 0
-        self._total: dict[str, NDArray[np.uint32]] = {}
-        self._squares: dict[str, NDArray[np.uint32]] = {}
+        self._total: dict[str, NDArray[np.float32]] = {}
+        self._squares: dict[str, NDArray[np.float32]] = {}
 
     def add(self, cines: Mapping[str, Cine]) -> None:
         """One more cine of every view."""
         self.count += 1
         for view, cine in cines.items():
-            value = cine.astype(np.uint32)
-            self._total[view] = self._total.get(view, 0) + value
-            self._squares[view] = self._squares.get(view, 0) + value**2
+            if view not in self._total:
+                self._total[view], self._squares[view] = (np.zeros(cine.shape, np.float32) for _ in range(2))
+            self._total[view] += cine
+            self._squares[view] += np.square(cine, dtype=np.float32)
 
     def mean(self, view: str) -> Cine:
         """Mean, uint8."""
@@ -265,8 +266,11 @@ class Moments:
 
     def spread(self, view: str) -> Cine:
         """SD (over the count, not one less), uint8."""
-        mean = self._total[view] / self.count
-        return np.rint(np.sqrt(np.maximum(self._squares[view] / self.count - mean**2, 0))).astype(np.uint8)
+        spread = self._squares[view] * self.count
+        spread -= np.square(self._total[view])  # whole numbers below 2**24 up to 16 cines: exact
+        np.sqrt(np.maximum(spread, 0, out=spread), out=spread)
+        spread /= self.count
+        return np.rint(spread, out=spread).astype(np.uint8)
 
 
 def _publish(job: _Job, aside: Path, target: Path, key: str) -> None:

@@ -246,10 +246,11 @@ def _by_features(who: Judge, bench: Bench, arms: dict[str, Cines], real: Cines) 
         add_features(who, arm, found, truth, home.features["train"] if home else None)
         if home:
             add_diseases(who, arm, home.diseases(found), bench.records)
-    still = features(model, _stills(real))
+    enough = len(truth) > truth.shape[1]  # else no distance can be estimated, and the rows say so
+    still = features(model, _stills(real)) if enough else truth
     for arm in STILL_ARMS:
         if arm in arms:
-            add_stills(who, arm, features(model, _stills(arms[arm])), still)
+            add_stills(who, arm, features(model, _stills(arms[arm])) if enough else truth, still)
 
 
 def _stills(cines: Cines) -> Cines:
