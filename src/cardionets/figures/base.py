@@ -17,6 +17,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -153,9 +154,20 @@ def save(
                 if suffix == ".png":
                     raster(figure).save(aside, "PNG", compress_level=COMPRESSION, dpi=(DPI, DPI))
                 else:
-                    figure.savefig(aside, format=suffix[1:], dpi=DPI, metadata=METADATA[suffix])
+                    _vectors(figure, suffix, aside)
             written.append(target)
     return written
+
+
+def _vectors(figure: Figure, suffix: str, path: Path) -> None:
+    """Write SVG or PDF; ``Figure.savefig`` writes the same bytes, after drawing everything once for a layout."""
+    figure.set_dpi(DPI)
+    if suffix == ".svg":
+        FigureCanvasSVG(figure).print_svg(path, metadata=METADATA[suffix])  # type: ignore[no-untyped-call]
+    else:
+        from matplotlib.backends.backend_pdf import FigureCanvasPdf  # only where a PDF is wanted
+
+        FigureCanvasPdf(figure).print_pdf(path, metadata=METADATA[suffix])  # type: ignore[no-untyped-call]
 
 
 def raster(figure: Figure, dpi: int = DPI) -> Image.Image:
