@@ -33,7 +33,7 @@ OWN_METRICS: Final = ("roughness", "closing")  # of a cine by itself
 RETRIEVAL_METRICS: Final = ("top_1", "top_5", "top_10", "median_rank")
 PHENOTYPE_METRICS: Final = ("r", "bias", "mae")
 SSIM_EVERY: Final = 2  # SSIM is the mean over every second frame: neighbours in time say the same
-CHUNK: Final = 32
+CHUNK: Final = 4  # cines scored at once: what is made of them stays in the cache
 Cines = NDArray[np.uint8]
 
 
