@@ -9,7 +9,7 @@ probabilities, not of pixels: a pixel has 7 mm2, and what ejection moves is ofte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,9 @@ from cardionets.models.tokenizer import STEM, Residual
 from cardionets.train import Batch, TrainSettings
 
 LOGITS_OF = "b (l f p q) h w -> b l f (h p) (w q)"
-AT_ONCE = 4  # cines segmented together: their logits stay in the cache
+AT_ONCE = 4  # cines whose logits are made together: they stay in the cache
 LABELS = 6  # background, LV cavity, LV myocardium, RV cavity, LA, RA
+SEEN: Mapping[str, int] = {"sax": 4, "4ch": LABELS}  # that a view can show: no atria in a mid-ventricular short axis
 LEAST = 1.0  # pixels: a chamber below that is not drawn
 Area = tuple[str, int]  # of a label in a view
 CHAMBERS: Mapping[str, tuple[tuple[str, ...], tuple[Area, ...]]] = {
@@ -56,9 +57,9 @@ class SegmentSettings(Settings):
 class ViewSegmenter(nn.Module):
     """Network of one view: scaled cine (b, frame, H, W) -> logits (b, label, frame, H, W)."""
 
-    def __init__(self, settings: SegmentSettings, frames: int) -> None:
+    def __init__(self, settings: SegmentSettings, frames: int, labels: int) -> None:
         super().__init__()
-        self.frames, w, count = frames, settings.width, settings.blocks
+        self.frames, self.seen, w, count = frames, labels, settings.width, settings.blocks
         self.stem = nn.Conv2d(frames * STEM**2, w, 1)
         self.fine = nn.Sequential(*[Residual(w) for _ in range(count)])
         self.down = nn.Conv2d(w, 2 * w, 2, stride=2)
@@ -66,37 +67,44 @@ class ViewSegmenter(nn.Module):
         self.up = nn.ConvTranspose2d(2 * w, w, 2, stride=2)
         self.last = nn.Sequential(*[Residual(w) for _ in range(count)])
         self.widen = nn.Sequential(nn.Conv2d(w, settings.hidden, 1), nn.SiLU())
-        self.out = nn.Conv2d(settings.hidden, LABELS * frames * STEM**2, 1)
+        self.out = nn.Conv2d(settings.hidden, labels * frames * STEM**2, 1)
 
     def forward(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
         """Logits of every pixel, of all frames or of ``frames`` (k,) alone."""
-        logits: Tensor = rearrange(self.patches(x, frames), LOGITS_OF, l=LABELS, p=STEM, q=STEM)
-        return logits
+        return self._logits(self.features(x), frames)
 
-    def patches(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
-        """The same as channels of a quarter of the resolution, (b, label * frame * STEM**2, H / STEM, W / STEM)."""
+    def features(self, x: Tensor) -> Tensor:
+        """What the pixels of all frames are read from, (b, hidden, H / STEM, W / STEM)."""
         fine = self.fine(self.stem(rearrange(x, "b f (h p) (w q) -> b (f p q) h w", p=STEM, q=STEM)))
-        joined = self.widen(self.last(fine + self.up(self.coarse(self.down(fine)))))
-        weight, bias = self.out.weight.flatten(1), self.out.bias
-        if frames is not None:
-            weight, bias = (self._of(w, frames) for w in (weight, bias))
-        return F.conv2d(joined, weight[..., None, None], bias)
+        read: Tensor = self.widen(self.last(fine + self.up(self.coarse(self.down(fine)))))
+        return read
 
     def labels(self, x: Tensor) -> Tensor:
         """Label of highest logit, uint8 (b, frame, H, W)."""
-        found: Tensor = self(x).argmax(1).to(torch.uint8)
-        return found
+        parts = torch.split(self.features(x), AT_ONCE)
+        return torch.cat([self._logits(part).argmax(1).to(torch.uint8) for part in parts])
 
     def areas(self, x: Tensor) -> Tensor:
         """Expected pixels of every label in every frame, (b, label, frame)."""
-        places = rearrange(self.patches(x), "b (l f p) h w -> b l f (p h w)", l=LABELS, p=STEM**2)
-        total: Tensor = places.softmax(1).sum(-1)
-        return total
+        return torch.cat([self._areas(self.out(part)) for part in torch.split(self.features(x), AT_ONCE)])
+
+    def _logits(self, features: Tensor, frames: Tensor | None = None) -> Tensor:
+        weight, bias = self.out.weight.flatten(1), self.out.bias
+        if frames is not None:
+            weight, bias = (self._of(w, frames) for w in (weight, bias))
+        patches = F.conv2d(features, weight[..., None, None], bias)
+        logits: Tensor = rearrange(patches, LOGITS_OF, l=self.seen, p=STEM, q=STEM)
+        return logits
+
+    def _areas(self, patches: Tensor) -> Tensor:
+        """Channels (b, label * frame * STEM**2, h, w) -> (b, LABELS, frame); 0 for labels that are never seen."""
+        places = rearrange(patches, "b (l f p) h w -> b l f (p h w)", l=self.seen, p=STEM**2)
+        return F.pad(places.softmax(1).sum(-1), (0, 0, 0, LABELS - self.seen))
 
     def _of(self, parameter: Tensor | None, frames: Tensor) -> Tensor:
         """Rows (label, frame, pixel) of the last layer's weight or bias that belong to ``frames``."""
         assert parameter is not None
-        by_frame = parameter.reshape(LABELS, self.frames, STEM**2, -1)[:, frames]  # (label, k, pixel, width or 1)
+        by_frame = parameter.reshape(self.seen, self.frames, STEM**2, -1)[:, frames]  # (label, k, pixel, width or 1)
         return by_frame.flatten(0, 2) if parameter.ndim > 1 else by_frame.flatten()
 
 
@@ -106,7 +114,7 @@ class Segmenter(nn.Module):
     def __init__(self, settings: SegmentSettings, grid: Grid) -> None:
         super().__init__()
         self.settings = settings
-        self.views = nn.ModuleDict({view: ViewSegmenter(settings, grid.frames) for view in VIEWS})
+        self.views = nn.ModuleDict({view: ViewSegmenter(settings, grid.frames, SEEN[view]) for view in VIEWS})
         self.heads = nn.ModuleDict(
             {part: LinearHead(grid.frames * len(of), len(names), False) for part, (names, of) in CHAMBERS.items()}
         )
@@ -120,14 +128,12 @@ class Segmenter(nn.Module):
     @torch.inference_mode()
     def segment(self, view: str, cine: Tensor) -> Tensor:
         """uint8 cine (b, frame, H, W) -> labels uint8 of the same shape."""
-        return torch.cat([self.view(view).labels(part) for part in _scaled(cine)])
+        return self.view(view).labels(scaled(cine))
 
     @torch.inference_mode()
     def areas(self, cines: Mapping[str, Tensor]) -> Tensor:
         """uint8 cines (b, frame, H, W) of both views -> expected pixels of every label, (b, view, label, frame)."""
-        return torch.stack(
-            [torch.cat([self.view(view).areas(part) for part in _scaled(cines[view])]) for view in VIEWS], dim=1
-        )
+        return torch.stack([self.view(view).areas(scaled(cines[view])) for view in VIEWS], dim=1)
 
     @torch.inference_mode()
     def read(self, areas: Tensor) -> Tensor:
@@ -145,9 +151,9 @@ def evidence(areas: Tensor, part: str) -> Tensor:
     return torch.cat(chosen, dim=1).clamp_min(LEAST).log()
 
 
-def _scaled(cine: Tensor) -> Iterator[Tensor]:
-    """uint8 -> [-1, 1], a few cines at a time."""
-    return (part.float() / 127.5 - 1 for part in torch.split(cine, AT_ONCE))
+def scaled(cine: Tensor) -> Tensor:
+    """uint8 -> [-1, 1]."""
+    return cine.float() / 127.5 - 1
 
 
 def segment_loss(model: Segmenter, batch: Batch, draw: Draw) -> dict[str, Tensor]:
@@ -156,11 +162,12 @@ def segment_loss(model: Segmenter, batch: Batch, draw: Draw) -> dict[str, Tensor
     for view in VIEWS:
         real, made, mask = batch[view], batch[f"made_{view}"], batch[f"mask_{view}"]
         drawn = draw.uniform(len(real), 1, 1, 1) < 0.5
-        cine = torch.where(drawn, made, real).float() / 127.5 - 1
+        cine = scaled(torch.where(drawn, made, real))
         if model.training:
             cine, mask = jitter(cine, mask, model.settings, draw)
         frames = draw.integers(0, mask.shape[1], model.settings.frames)
         logits, target = model.views[view](cine, frames), mask[:, frames].long()
+        target = target.masked_fill(target >= SEEN[view], 0)
         parts[view] = F.cross_entropy(logits, target) + 0.5 * overlap_loss(logits, target)
     return {"loss": torch.stack(list(parts.values())).mean(), **parts}
 
