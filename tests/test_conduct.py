@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cardionets.conduct import conduct
+from cardionets.conduct import _urgency, conduct
 from cardionets.config import StudyError
 
 
@@ -66,3 +66,14 @@ def test_a_failed_stage_is_named_and_the_next_call_continues(pipeline: Path) -> 
     (pipeline / "dvc.yaml").write_text(yaml.safe_dump(settings))
     conduct(pipeline, jobs=2)
     assert (pipeline / "join.txt").read_text() == "left\nright\n"
+
+
+def test_what_holds_up_most_goes_first_and_among_equals_what_is_named_first() -> None:
+    graph: dict[str, set[str]] = {
+        "large": set(),
+        "small": set(),
+        "train": set(),
+        "draw@large": {"train"},
+        "draw@small": {"train"},
+    }
+    assert sorted(graph, key=_urgency(graph).__getitem__) == ["train", "large", "small", "draw@large", "draw@small"]

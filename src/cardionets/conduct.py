@@ -41,7 +41,7 @@ def conduct(root: Path, jobs: int, targets: Sequence[str] = ()) -> int:
         print("Everything is up to date: no stage has to run.", flush=True)
         return 0
     begin = time.monotonic()
-    _run_all(root, {stage: graph[stage] & stale for stage in stale}, jobs)
+    _run_all(root, {stage: graph[stage] & stale for stage in graph if stage in stale}, jobs)
     print(f"{len(stale)} stages in {clock(time.monotonic() - begin)}", flush=True)
     return len(stale)
 
@@ -88,15 +88,23 @@ def _downstream(graph: Graph, stages: set[str]) -> set[str]:
     return found
 
 
+def _urgency(graph: Graph) -> dict[str, int]:
+    """Place of every stage when all are free to run: what holds up most goes first, then what dvc.yaml names first.
+
+    The paired cohort stands first there and takes longest; started last, it would run beside an idle core.
+    """
+    return {s: i for i, s in enumerate(sorted(graph, key=lambda stage: -len(_downstream(graph, {stage}))))}
+
+
 def _run_all(root: Path, graph: Graph, jobs: int) -> None:
-    weight = {stage: len(_downstream(graph, {stage})) for stage in graph}  # what holds up most goes first
+    urgency = _urgency(graph)
     sorter, ready, failed = TopologicalSorter(graph), list[str](), list[str]()
     running: dict[Future[int], str] = {}
     environment = _shared_out(jobs)
     sorter.prepare()
     with ThreadPoolExecutor(jobs) as pool:
         while sorter.is_active() and not (failed and not running):
-            ready = sorted([*ready, *sorter.get_ready()], key=lambda stage: weight[stage])
+            ready = sorted([*ready, *sorter.get_ready()], key=urgency.__getitem__, reverse=True)
             while ready and len(running) < jobs and not failed:
                 stage = ready.pop()
                 running[pool.submit(_reproduce, root, stage, environment)] = stage
