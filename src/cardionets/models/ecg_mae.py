@@ -237,8 +237,8 @@ class EcgMae(nn.Module):
 
     def by_kind(self, x: Tensor) -> list[Tensor]:
         """What is said of all tokens (b, n, ...), record and beat apart."""
-        s = self.settings.encoder
-        return list(x.split([s.record_tokens, s.beat_tokens] if s.beat_samples else s.record_tokens, dim=1))
+        record = self.settings.encoder.record_tokens
+        return [x] if self.beat_patch_head is None else [x[:, :record], x[:, record:]]
 
     def reconstruct(self, encoded: Tensor, visible: Tensor, hidden: list[Tensor]) -> list[Tensor]:
         """Encoded tokens (b, k, dim) at ``visible`` (b, k) -> patches (b, h, values) of each kind at ``hidden``."""
