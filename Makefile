@@ -62,8 +62,8 @@ check: $(READY)
 site: $(READY)
 	@[ -n "$(COHORT)" ] || { echo "make site: COHORT is missing; type make site COHORT=name, a key of cohorts.yaml"; exit 1; }
 	python -m cardionets check $(COHORT)
-	dvc repro --single-item $(foreach s,prepare predict validate images,$(s)@$(COHORT))
+	dvc repro --single-item sources $(foreach s,prepare predict validate images,$(s)@$(COHORT))
 	@echo "Read reports/$(COHORT)/validate/validate.html; to take part: python -m cardionets share $(COHORT)"
 
 clean:
-	rm -rf store weights predictions results logs scratch reports/*
+	rm -rf sources store weights predictions results logs scratch reports/*

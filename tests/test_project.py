@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import jupytext
@@ -18,6 +17,7 @@ import yaml
 from cardionets.__main__ import parser
 from cardionets.config import Study
 from cardionets.run import defaults
+from cardionets.sources import imports
 from tests.conftest import ROOT
 
 LIBRARY = ROOT / "src" / "cardionets"
@@ -28,16 +28,6 @@ FORBIDDEN = {
     "models": {"cohorts", "evaluate", "simulate", "store", "papermill"},
     "simulate": {"models", "train", "evaluate", "papermill", "torch"},
 }
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever in it, and every name it takes from one."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)
@@ -116,6 +106,7 @@ def test_every_preset_is_a_study(preset: str, tiny_root: Path) -> None:
 
 def test_every_stage_runs_a_notebook_and_depends_on_its_text_form() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert stages.pop("sources")["deps"] == ["notebooks", "src/cardionets"]  # lists the code of all others
     for name, stage in stages.items():
         body = stage.get("do", stage)
         notebook = body["cmd"].split()[4]

@@ -150,7 +150,7 @@ def test_a_hospital_is_judged_by_what_it_has(study: Path, tmp_path: Path, has: s
     block = {"label": "Our hospital", "path": str(folder), "depends": str(folder / "manifest.csv")}
     with added_cohort(study, "ours", **block, layout="manifest", role="external", simulated=True):
         run(study, *OURS, "check", "ours")
-        assert stages_run(run(study, "dvc", "repro", "--single-item", *STAGES)) == STAGES
+        assert stages_run(run(study, "dvc", "repro", "--single-item", "sources", *STAGES)) == STAGES
         run(study, *OURS, "share", "ours", "--yes")
         results = pd.concat(pd.read_csv(study / "results" / "ours" / f"{name}.csv") for name in ("metrics", "images"))
         records = pd.read_parquet(study / "store" / "ours" / "records.parquet")
@@ -217,9 +217,8 @@ def test_three_hospitals_in_three_clones_pool_as_one_study(study: Path, tmp_path
         run(clone, *OURS, "install", str(release))
         block = blocks[name] | {"path": str(tmp_path / name / "files"), "depends": str(tmp_path / name / "files")}
         (clone / "cohorts.yaml").write_text(yaml.safe_dump({"cohorts": home | {name: block}}))
-        run(
-            clone, "dvc", "repro", "--single-item", *(f"{stage}@{name}" for stage in ("prepare", "predict", "validate"))
-        )
+        stages = (f"{stage}@{name}" for stage in ("prepare", "predict", "validate"))
+        run(clone, "dvc", "repro", "--single-item", "sources", *stages)
         run(clone, *OURS, "share", name, "--yes")
         bundles += map(str, (clone / "site").glob("*.zip"))
     hub = tmp_path / "hub"

@@ -2,82 +2,103 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from cardionets import sources
 from cardionets.config import Protocol
 from tests.conftest import ROOT
-from tests.test_project import LIBRARY, imports
 from tests.tiny_study import OURS, run
 
-WORDS = {"figures", "page.py", "pdf.py", "tables.py", "workbook.py", "views.py", "glossary.py"} | {
-    "progress.py",
-    "errors.py",
-    "files.py",
-    "launch.py",
-}
-"""Rooms that draw, word, lay out, write or start: no number comes from them; a new colour trains no network again."""
+LIBRARY = ROOT / "src" / "cardionets"
 
 
 def _stages() -> dict[str, dict[str, Any]]:
-    """Every stage by name; of a stage per cohort, its template."""
+    """Every stage with a notebook by name; of a stage per cohort, its template."""
     files = (ROOT / "dvc.yaml", ROOT / "ablation" / "dvc.yaml")
     found = {k: v for path in files for k, v in yaml.safe_load(path.read_text())["stages"].items()}
-    return {name: stage.get("do", stage) for name, stage in found.items()}
-
-
-def _imported(path: Path) -> Iterator[Path]:
-    """Files of this library that a file imports, wherever in it; packages without code are left out."""
-    for name in imports(path):
-        if name.startswith("cardionets."):
-            place = LIBRARY.joinpath(*name.split(".")[1:])
-            yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
-
-
-def _rests_on(notebook: Path) -> set[str]:
-    """Files of the library from which numbers of a notebook can come."""
-    found: set[Path] = set()
-    waiting = [notebook]
-    while waiting:
-        new = {p for p in _imported(waiting.pop()) if p.relative_to(LIBRARY).parts[0] not in WORDS} - found
-        found |= new
-        waiting += new
-    return {str(p.relative_to(ROOT)) for p in found if "import" in p.read_text(encoding="utf-8")}
-
-
-def _covers(declared: str, path: str) -> bool:
-    return path == declared or path.startswith(f"{declared}/")
+    return {name: stage.get("do", stage) for name, stage in found.items() if name != sources.FOLDER}
 
 
 @pytest.mark.parametrize("stage", _stages())
 def test_every_stage_declares_the_code_it_rests_on(stage: str) -> None:
     """Else a stage would pass for up to date although the code of its numbers has changed."""
-    declared = [d for d in _stages()[stage]["deps"] if d.startswith("src/")]
-    needed = _rests_on(ROOT / "notebooks" / f"{stage}.py")
-    missing = sorted(path for path in needed if not any(_covers(d, path) for d in declared))
-    assert not missing, f"dvc.yaml, deps of {stage}, lack: {', '.join(missing)}"
+    declared = _stages()[stage]["deps"]
+    assert {f"notebooks/{stage}.py", f"sources/{stage}.txt"} <= set(declared)
+    named = {Path(d).relative_to("src/cardionets").parts[0] for d in declared if d.startswith("src/")}
+    assert named <= sources.WORDS | {"assets"}, "what its notebook imports is in its list already"
 
 
-@pytest.mark.parametrize("stage", _stages())
-def test_no_stage_declares_what_it_does_not_import(stage: str) -> None:
-    """Else a stage would run again for nothing."""
-    declared = [d for d in _stages()[stage]["deps"] if d.startswith("src/") and d != "src/cardionets/assets"]
-    needed = _rests_on(ROOT / "notebooks" / f"{stage}.py")
-    spare = [d for d in declared if Path(d).name not in WORDS and not any(_covers(d, path) for path in needed)]
-    assert not spare, f"dvc.yaml, deps of {stage}, name for nothing: {', '.join(spare)}"
+def _written(root: Path) -> dict[str, dict[str, str]]:
+    """Hash of every file by stage, as ``sources/`` has them."""
+    sources.write(root)
+    lines = {path.stem: path.read_text().splitlines() for path in (root / sources.FOLDER).iterdir()}
+    return {
+        stage: {name: digest for digest, _, name in (x.partition("  ") for x in each)} for stage, each in lines.items()
+    }
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The code of the study."""
+    for name in ("src/cardionets", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_lists_hold_what_a_notebook_imports_directly_or_not(copied: Path) -> None:
+    lists = _written(copied)
+    assert set(lists) == {path.stem for path in (ROOT / "notebooks").glob("*.py")}
+    prepare, mar = {"ecg.py", "gates.py", "cohorts/__init__.py", "cohorts/labels.py"}, "src/cardionets/models/mar.py"
+    assert {f"src/cardionets/{name}" for name in prepare} < set(lists["prepare"])
+    assert mar in lists["generator"] and mar not in lists["pretrain_ecg"]
+    rooms = {Path(name).relative_to("src/cardionets").parts[0] for each in lists.values() for name in each}
+    assert len(rooms) > 50 and not rooms & sources.WORDS
+    for name, digest in lists["generator"].items():
+        assert hashlib.sha256((ROOT / name).read_bytes()).hexdigest() == digest
+
+
+def test_a_changed_file_moves_the_lists_of_its_stages_alone(copied: Path) -> None:
+    before, library = _written(copied), copied / "src" / "cardionets"
+    for name in ("models/mar.py", "page.py", "figures/base.py"):
+        with (library / name).open("a") as file:
+            file.write("\n# another thought\n")
+    after = _written(copied)
+    moved = {stage for stage in before if before[stage] != after[stage]}
+    assert {"generator", "images", "patient"} <= moved and not moved & {"prepare", "pretrain_ecg", "pool", "report"}
+
+
+def test_imports_in_functions_and_of_packages_count(tmp_path: Path) -> None:
+    library = tmp_path / "cardionets"
+    for name, text in {
+        "__init__.py": "A = 1",
+        "first.py": "def f():\n    from cardionets.room import second",
+        "room/__init__.py": "from cardionets import third",
+        "room/second.py": "B = 2",
+        "third.py": "import cardionets.page",
+        "page.py": "from cardionets import fourth",
+        "fourth.py": "C = 3",
+        "words.py": '"""Nothing but words."""',
+    }.items():
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_text(text)
+    notebook = tmp_path / "stage.py"
+    notebook.write_text("from cardionets.first import f\nimport cardionets.words\n")
+    found = {path.relative_to(library).as_posix() for path in sources.rests_on(notebook, library)}
+    assert found == {"first.py", "room/__init__.py", "room/second.py", "third.py"}
 
 
 @pytest.mark.parametrize("stage", _stages())
 def test_every_stage_declares_the_settings_its_code_reads(stage: str) -> None:
     """Sections of ``params.yaml``; the preset's come through the path of its file and the weights made with it."""
     notebook = ROOT / "notebooks" / f"{stage}.py"
-    files = [notebook, *(ROOT / path for path in _rests_on(notebook))]
+    files = [notebook, *sources.rests_on(notebook, LIBRARY)]
     text = "".join(path.read_text(encoding="utf-8") for path in files if path.name != "config.py")
     read = set(re.findall(r"protocol\.(\w+)", text)) & set(Protocol.model_fields) - {"preset"}
     listed = {key: keys for block in _stages()[stage]["params"] for key, keys in block.items()}["params.yaml"]

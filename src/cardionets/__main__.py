@@ -58,6 +58,14 @@ def _pair(args: argparse.Namespace) -> int:
     return 0
 
 
+def _sources(args: argparse.Namespace) -> int:
+    from cardionets.config import find_root
+    from cardionets.sources import write
+
+    print(f"{write(find_root())} lists of code written to sources/")
+    return 0
+
+
 def _check(args: argparse.Namespace) -> int:
     from cardionets.cohorts.check import check, render
     from cardionets.config import Study
@@ -247,6 +255,9 @@ def parser() -> argparse.ArgumentParser:
 
     pair = commands.add_parser("pair", help="write the .ipynb of every notebook from its text form, without outputs")
     pair.set_defaults(call=_pair)
+
+    sources = commands.add_parser("sources", help="write which code each stage rests on (the first stage of dvc.yaml)")
+    sources.set_defaults(call=_sources)
     return top
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cardionets.config import StudyError
 from cardionets.progress import clock
+from cardionets.sources import FOLDER as SOURCES
 
 Graph = Mapping[str, set[str]]  # stage -> the stages it needs
 DVC = (sys.executable, "-m", "dvc")
@@ -31,16 +32,19 @@ def conduct(root: Path, jobs: int, targets: Sequence[str] = ()) -> int:
 
     Raises StudyError that names the stage that failed; what was running is finished first, nothing new is started.
     """
-    graph = _graph(root)
+    begin, changed = time.monotonic(), _changed(root)
+    if SOURCES in changed:  # first of all: the code of most stages may turn out to be what it was
+        _run_all(root, {SOURCES: set()}, jobs)
+        changed = _changed(root)
+    graph = _graph(root) if changed or targets else {}
     unknown = sorted(set(targets) - graph.keys())
     if unknown:
         raise StudyError(f"dvc.yaml: no stage {', '.join(unknown)}; `dvc stage list` shows the known ones.")
     wanted = _closure(graph, targets) if targets else set(graph)
-    stale = wanted & _downstream(graph, _changed(root))
+    stale = wanted & _downstream(graph, changed)
     if not stale:
         print("Everything is up to date: no stage has to run.", flush=True)
         return 0
-    begin = time.monotonic()
     _run_all(root, {stage: graph[stage] & stale for stage in graph if stage in stale}, jobs)
     print(f"{len(stale)} stages in {clock(time.monotonic() - begin)}", flush=True)
     return len(stale)
@@ -54,18 +58,23 @@ def _dvc(root: Path, *arguments: str) -> str:
 
 
 def _graph(root: Path) -> dict[str, set[str]]:
-    """The stages of ``dvc.yaml`` here; pipelines in folders of their own are run by their own commands."""
+    """The stages of ``dvc.yaml`` and what each needs."""
     needs: dict[str, set[str]] = {}
     for edge in EDGE.finditer(_dvc(root, "dag", "--dot")):
         needs.setdefault(edge["before"], set())
         if edge["after"]:
             needs.setdefault(edge["after"], set()).add(edge["before"])
-    return {stage: before for stage, before in needs.items() if "/" not in stage}
+    return {stage: before for stage, before in needs.items() if _here(stage)}
+
+
+def _here(stage: str) -> bool:
+    """Pipelines in folders of their own are run by their own commands."""
+    return "/" not in stage
 
 
 def _changed(root: Path) -> set[str]:
     """Stages whose inputs, outputs, settings or command differ from ``dvc.lock``."""
-    return set(json.loads(_dvc(root, "status", "--json")))
+    return set(filter(_here, json.loads(_dvc(root, "status", "--json"))))
 
 
 def _closure(graph: Graph, stages: Sequence[str]) -> set[str]:

@@ -13,18 +13,22 @@ from IPython.display import HTML, Image, Markdown, display
 from cardionets import diseases, phenotypes, tables
 from cardionets.config import STUDY, Study, StudyError
 from cardionets.figures.base import Provenance, smaller
+from cardionets.sources import FOLDER as SOURCES
 
 QUESTION = re.compile(r"\*\*Question\.\*\* (.*?)\n#\s*\n", re.DOTALL)
 ARMS = ("covariates", "beat_ridge", "scratch", "mae", "aligned", "aligned_teacher", "aligned_covariates", "cmr")
 
 
 def _pipeline(study: Study) -> dict[str, bool]:
-    """Stages of ``dvc.yaml`` in order, and whether each is run once per cohort. Raises StudyError without that file."""
+    """Stages of ``dvc.yaml`` with a notebook, in order, and whether each is run once per cohort.
+
+    Raises StudyError without that file.
+    """
     try:
         stages = yaml.safe_load(study.path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     except OSError:
         raise StudyError("dvc.yaml: missing; open the tour inside a clone of the study.") from None
-    return {name: "foreach" in stage for name, stage in stages.items()}
+    return {name: "foreach" in stage for name, stage in stages.items() if name != SOURCES}
 
 
 def command(study: Study, cohort: str, stage: str) -> str:
