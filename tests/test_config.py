@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cardionets.config import Study, StudyError, find_root
+from cardionets.config import Study, StudyError
+from cardionets.files import find_root
 
 
 def _edit(root: Path, name: str, old: str, new: str) -> None:

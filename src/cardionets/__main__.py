@@ -26,7 +26,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _repro(args: argparse.Namespace) -> int:
     from cardionets.conduct import conduct
-    from cardionets.config import find_root
+    from cardionets.files import find_root
 
     if args.jobs < 1:
         raise StudyError(f"--jobs {args.jobs}: give 1 or more stages at once.")
@@ -59,7 +59,7 @@ def _pair(args: argparse.Namespace) -> int:
 
 
 def _sources(args: argparse.Namespace) -> int:
-    from cardionets.config import find_root
+    from cardionets.files import find_root
     from cardionets.sources import write
 
     print(f"{write(find_root())} lists of code written to sources/")

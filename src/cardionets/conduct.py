@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from cardionets.config import StudyError
+from cardionets.errors import StudyError
 from cardionets.progress import clock
 from cardionets.sources import FOLDER as SOURCES
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cardionets import diseases, phenotypes
 from cardionets.errors import StudyError as StudyError
+from cardionets.files import find_root
 
 BEFORE_S, AFTER_S = 0.28, 0.52  # what the median beat covers, in seconds around the R peak
 RANGES = {"age": (0, 120, "years"), "height_cm": (40, 230, "centimetres"), "weight_kg": (2, 350, "kilograms")}
@@ -199,15 +200,6 @@ def _sentence(source: str, fault: Any) -> str:
     if fault["type"] == "missing":
         return f"{source}: {field}: required setting is missing; add it."
     return f"{source}: {field}: {fault['msg'][0].lower()}{fault['msg'][1:]} (found {fault['input']!r})."
-
-
-def find_root(start: Path | None = None) -> Path:
-    """The repository root: the nearest folder at or above ``start`` that holds ``params.yaml`` and ``cohorts.yaml``."""
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "params.yaml").is_file() and (folder / "cohorts.yaml").is_file():
-            return folder
-    raise StudyError("params.yaml: not found in this folder or above it; run from inside the repository.")
 
 
 class Study:

@@ -1,4 +1,4 @@
-"""Writing so that nothing half-written is ever taken for finished."""
+"""Where the study lies, and writing so that nothing half-written is ever taken for finished."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cardionets.errors import StudyError
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The repository root: the nearest folder at or above ``start`` that holds ``params.yaml`` and ``cohorts.yaml``."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").is_file() and (folder / "cohorts.yaml").is_file():
+            return folder
+    raise StudyError("params.yaml: not found in this folder or above it; run from inside the repository.")
 
 
 @contextmanager

@@ -23,11 +23,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-# jsonschema would compile a grammar of internationalised addresses here: 2 s per stage that no notebook needs.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-import jupytext
-import nbformat
+@contextmanager
+def _without(*packages: str) -> Iterator[None]:
+    """Hide optional packages from what is imported in the block: they take long to load, and no stage uses them."""
+    hidden: dict[str, Any] = {name: None for name in packages if name not in sys.modules}
+    sys.modules.update(hidden)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
+
+
+with _without("rfc3987_syntax", "jupyter_server"):  # a grammar of addresses (2 s), and what JupyterLab is made of
+    import jupytext
+    import nbformat
 
 from cardionets.config import OUT_VARIABLE, STUDY, Study, StudyError
 from cardionets.files import atomic_path
@@ -305,8 +316,9 @@ def _execute(notebook: Notebook, values: Mapping[str, Any], out: Path, root: Pat
 
     Nothing is written after single cells: a killed run leaves no outputs that were not scrubbed.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
+    with _without("pyarrow"):  # for notebooks in a Hadoop file system
+        import papermill
+        from papermill.exceptions import PapermillExecutionError
 
     source, result = out / "source.ipynb", out / "result.ipynb"
     notebook.metadata["kernelspec"] = _kernelspec()
