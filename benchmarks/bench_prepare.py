@@ -18,6 +18,7 @@ from cardionets.cohorts.cines import read_cine
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Study, StudyError
 from cardionets.simulate.write import write_centre
+from tests import test_ecg_readers as formats
 
 CENTRES = ("ukb", "mimic", "fahzu", "sahzu", "qph")
 CINES = ("ukb", "fahzu", "sahzu", "qph")
@@ -66,6 +67,16 @@ def files(study: Study, name: str) -> tuple[Any, list[Path]]:
 def test_read_ecg(centre: tuple[Study, str], measure: Measure) -> None:
     cohort, paths = files(*centre)
     measure(each(lambda path: read_ecg(path, cohort.ecg), paths), per=len(paths), unit="record")
+
+
+@pytest.mark.parametrize("name", sorted(formats.WRITERS))
+def test_read_format(name: str, measure: Measure, tmp_path: Path) -> None:
+    """Every format that is read, one recording of 12 x 5000."""
+    write, suffix = formats.WRITERS[name]
+    path, said = tmp_path / f"{name}{suffix}", formats.declared(name, 500)
+    write(path, formats.counts(5000), 500, 5, formats.LEADS, formats.META)
+    times = sized(1, 20)
+    measure(each(lambda path: read_ecg(path, said), [path] * times), per=times, unit="record", rounds=3)
 
 
 @pytest.mark.parametrize("name", CINES)
