@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from cardionets.models.align import Aligner, AlignSettings
 from cardionets.models.ecg_mae import EcgEncoder, EcgMae, EcgMaeSettings, ecg_mae_loss
 from cardionets.models.layers import Transformer
 from cardionets.models.tokenizer import Tokenizer, TokenizerSettings
-from cardionets.schedule import TrainSettings, make_optimiser
+from cardionets.schedule import TrainSettings, apply_speed, make_optimiser
 from cardionets.store import layout
 
 STAGES = ("pretrain_ecg", "pretrain_cmr", "align", "screening, scratch", "tokenizer", "segmenter", "generator")
@@ -43,6 +44,36 @@ def test_training_step(stage: str, study: Study, measure: Measure) -> None:
         optimiser.zero_grad()
 
     measure(run, per=batch, unit="row")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_forward_pass(stage: str, study: Study, measure: Measure) -> None:
+    """Every network with its loss on a batch of its stage, without a gradient: what a validation step costs."""
+    (work,) = (w for w in plan.works(study) if w.stage == stage)
+    model, batch = work.build().eval(), sized(2, work.budget.batch)
+    rows = {name: values(batch, *column) for name, column in work.row.items()}
+    with torch.inference_mode():
+        measure(lambda: work.loss(model, rows, Draw(CPU, 1)), per=batch, unit="row")
+
+
+SPEED = {"plain": {}, "recompute": {"recompute": True}, "compile": {"compile": True}}
+
+
+@pytest.mark.parametrize("setting", SPEED)
+def test_speed_setting(setting: str, measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training step of a large masked auto-encoder as `train:` of a preset may set it; see memory beside time."""
+    if setting == "compile" and (sized(1, 0) or shutil.which("c++") is None):
+        pytest.skip("compiling takes a minute and a C++ compiler: left to the full size, where there is one")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    model, batch = mae(0.75), sized(1, 8)
+    apply_speed(model, TrainSettings.model_validate({"epochs": 1, "batch": batch, "lr": 1e-4} | SPEED[setting]))
+    rows = {"ecg": torch.rand(batch, 12, 5000), "beat": torch.rand(batch, 12, 200), "rr": torch.rand(batch, 3)}
+
+    def run() -> None:
+        ecg_mae_loss(model, rows, Draw(CPU, 1))["loss"].backward()
+        model.zero_grad()
+
+    measure(run, per=batch, unit="record", rounds=3)
 
 
 @pytest.mark.parametrize("batch", [1, 256])
