@@ -6,14 +6,21 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import psutil
 import torch
 
-FAMILIES = ("prepare", "store", "models", "step", "generator", "statistics", "pipeline")
+from benchmarks import plots
+from benchmarks.targets import promised
+
+FORMATS: Final = {
+    "share": "{:.1%}".format,
+    "loading": "{:.2%}".format,
+    "ms": "{:.1f}".format,
+    "ratio_to_before": "{:.2f}".format,
+}
 
 
 def cases(path: Path) -> pd.DataFrame:
@@ -28,7 +35,8 @@ def cases(path: Path) -> pd.DataFrame:
         row = {"family": family, "case": bench["name"].removeprefix("test_"), "unit": extra.get("unit", "run")}
         row |= {"median_ms": stats["median"] * scale, "iqr_ms": stats["iqr"] * scale, "rounds": stats["rounds"]}
         row |= {"peak_MB": extra.get("peak_mb", float("nan"))}
-        rows.append(row | ({"times_reference": extra["times_reference"]} if "times_reference" in extra else {}))
+        row |= {"times_reference": extra["times_reference"]} if "times_reference" in extra else {}
+        rows.append(row | ({"loading": extra["kinds"]["loading"]} if "kinds" in extra else {}))
     return pd.DataFrame(rows)
 
 
@@ -67,32 +75,44 @@ def stages(logs: Path) -> pd.DataFrame:
 
 
 def write(result: Path, before: Path, logs: Path, out: Path) -> str:
-    """Write ``benchmarks.csv``, ``stages.csv``, ``steps.csv``, ``index.md``, a plot per family; the tables as text."""
-    table, study = compared(cases(result), cases(before), ["family", "case"], "median_ms"), stages(logs)
-    table.to_csv(out / "benchmarks.csv", index=False, float_format="%.5g")
-    study.to_csv(out / "stages.csv", index=False)
+    """Write the tables as CSV, ``index.md`` with all of them, and the plots; the tables as text.
+
+    ``stages.csv`` is read before it is written anew, so that the study by stage has its ratios too.
+    """
+    table = compared(cases(result), cases(before), ["family", "case"], "median_ms")
+    study, old = stages(logs), out / "stages.csv"
+    earlier = pd.read_csv(old) if old.is_file() else study.head(0)
+    study = compared(study, earlier, ["stage", "cohort"], "cpu_seconds")
     profiled = compared(steps(result), steps(before), ["step", "of", "name"], "ms")
+    goals = promised(table, study)
+    goals.to_csv(out / "targets.csv", index=False, float_format="%.4g")
+    table.to_csv(out / "benchmarks.csv", index=False, float_format="%.5g")
+    study.to_csv(out / "stages.csv", index=False, float_format="%.5g")
     profiled.to_csv(out / "steps.csv", index=False, float_format="%.4f")
-    for family in FAMILIES:
-        plot(table[table["family"] == family], family, out)
-    text = table.to_string(index=False, float_format="{:.4g}".format)
-    shown = study.to_string(index=False)
-    as_text = {"share": "{:.1%}".format, "ms": "{:.1f}".format, "ratio_to_before": "{:.2f}".format}
-    where = profiled.to_string(index=False, formatters=as_text) if len(profiled) else "no step was profiled"
-    tables = "".join(f"\n```\n{part}\n```\n" for part in (text, where, shown))
-    (out / "index.md").write_text(f"# Benchmarks\n\n{machine()}\n{tables}")
-    return f"{machine()}\n{text}\n{where}\nwritten to {out}"
+    for family in plots.FAMILIES:
+        plots.family(table[table["family"] == family], family, out)
+    plots.steps(profiled, out)
+    plots.study(study, out)
+    parts = {"What was promised": goals, "Cases": table, "Where a training step goes": profiled, "The study": study}
+    (out / "index.md").write_text(page(parts, out), encoding="utf-8")
+    shown = "\n\n".join(map(text, (table, profiled, goals)))
+    return f"{machine()}\n{shown}\nwritten to {out}"
 
 
-def plot(table: pd.DataFrame, family: str, out: Path) -> None:
-    """Medians of a family on a logarithmic axis, the quartile range as a line."""
+def text(table: pd.DataFrame) -> str:
+    """A table for a terminal; empty columns are left out."""
+    shown = table.dropna(axis=1, how="all")
+    formats = {name: form for name, form in FORMATS.items() if name in shown}
     if table.empty:
-        return
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.28 * len(table)), layout="constrained")
-    names = table["case"] + " (per " + table["unit"] + ")"
-    axes.errorbar(table["median_ms"], names, xerr=table["iqr_ms"] / 2, fmt="o", color="#0072b2", ecolor="#999999")
-    axes.set(xscale="log", xlabel="milliseconds, median", title=family)
-    axes.grid(axis="x", alpha=0.3)
-    axes.invert_yaxis()
-    figure.savefig(out / f"{family}.png", dpi=120)
-    plt.close(figure)
+        return "nothing was measured"
+    return shown.to_string(index=False, na_rep="", float_format="{:.4g}".format, formatters=formats)
+
+
+def page(parts: dict[str, pd.DataFrame], out: Path) -> str:
+    """``index.md``: the machine, every table under its heading, every plot."""
+    tables = "".join(f"\n## {title}\n\n```\n{text(table)}\n```\n" for title, table in parts.items())
+    pictures = "".join(f"\n![{path.stem}]({path.name})\n" for path in sorted(out.glob("*.png")))
+    note = "Medians of repeated runs; memory is anonymous and above the start; a ratio below 1 is faster than before."
+    if os.environ.get("BENCHMARK_SIZE") == "small":
+        note += " A first look at the smallest sizes: the figures that are promised need `--size full`."
+    return f"# Benchmarks\n\n{machine()}\n\n{note}\n{tables}\n## Pictures\n{pictures}"

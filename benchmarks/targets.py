@@ -42,70 +42,28 @@ def ratio(over: str, under: str) -> Callable[[pd.DataFrame], float]:
     return lambda cases: float(cases.at[over, "median_ms"]) / float(cases.at[under, "median_ms"])
 
 
+def column(case: str, name: str, factor: float = 1.0) -> Callable[[pd.DataFrame], float]:
+    """Another column of a case, times ``factor``."""
+    return lambda cases: factor * float(cases.at[case, name])
+
+
+NOTHING: Final = "with nothing to do, 5 cohorts"
 TARGETS: Final = (
-    Target("`dvc repro` with nothing to do, 5 cohorts", "s", "at most", 3, median("nothing_to_do[5-dvc_repro]", 1e-3)),
-    Target(
-        "`python -m cardionets repro` with nothing to do, 5 cohorts",
-        "s",
-        "at most",
-        3,
-        median("nothing_to_do[5-cardionets_repro]", 1e-3),
-    ),
+    Target(f"`dvc repro` {NOTHING}", "s", "at most", 3, median("nothing_to_do[5-dvc_repro]", 1e-3)),
+    Target(f"`cardionets repro` {NOTHING}", "s", "at most", 3, median("nothing_to_do[5-cardionets_repro]", 1e-3)),
     Target("fixed cost of a stage", "s", "at most", 4, median("stage_overhead", 1e-3)),
-    Target("a record from file to store, decoding included", "ms", "at most", 6, median("whole_record[mimic]")),
-    Target(
-        "preparation by one worker over that by two", "", "at least", 1.8, ratio("whole_cohort[1]", "whole_cohort[2]")
-    ),
+    Target("a record from file to store", "ms", "at most", 6, median("whole_record[mimic]")),
+    Target("one worker over two", "", "at least", 1.8, ratio("whole_cohort[1]", "whole_cohort[2]")),
+    Target("memory of a centre's preparation", "MB", "at most", 500, column("whole_cohort[1]", "peak_MB")),
     Target("a record of a store, at random", "µs", "at most", 50, median("random_read", 1e3)),
     Target(
-        "step of all 600 tokens over that at mask 0.75",
-        "",
-        "at least",
-        2.5,
-        ratio("mae_step[all_tokens]", "mae_step[masked_075]"),
+        "step of 600 tokens over mask 0.75", "", "at least", 2.5, ratio("mae_step[all_tokens]", "mae_step[masked_075]")
     ),
-    Target(
-        "generator over the published sampler, 8 iterations of 6 steps",
-        "",
-        "at least",
-        25,
-        lambda cases: float(cases.at["against_reference[1-8-6]", "times_reference"]),
-    ),
-    Target(
-        "exported reader over the study's own, one record",
-        "",
-        "at most",
-        1,
-        ratio("reader[onnx-1]", "reader[eager-1]"),
-    ),
-    Target(
-        "exported reader over the study's own, batches of 256",
-        "",
-        "at most",
-        1,
-        ratio("reader[onnx-256]", "reader[eager-256]"),
-    ),
-    Target(
-        "loading within a training step, ECG encoder of the demonstration",
-        "%",
-        "at most",
-        5,
-        lambda cases: 100 * float(cases.at["step_by_kind[demo-pretrain_ecg]", "loading"]),
-    ),
-    Target(
-        "loading within a training step, ECG encoder of the published size",
-        "%",
-        "at most",
-        5,
-        lambda cases: 100 * float(cases.at["step_by_kind[paper-pretrain_ecg]", "loading"]),
-    ),
-    Target(
-        "memory of a centre's preparation above the start",
-        "MB",
-        "at most",
-        500,
-        lambda cases: float(cases.at["whole_cohort[1]", "peak_MB"]),
-    ),
+    Target("loading in a step, demo", "%", "at most", 5, column("step_by_kind[demo-pretrain_ecg]", "loading", 100)),
+    Target("loading in a step, paper", "%", "at most", 5, column("step_by_kind[paper-pretrain_ecg]", "loading", 100)),
+    Target("published sampler over ours", "", "at least", 25, column("against_reference[1-8-6]", "times_reference")),
+    Target("exported reader over eager, one", "", "at most", 1, ratio("reader[onnx-1]", "reader[eager-1]")),
+    Target("exported reader over eager, 256", "", "at most", 1, ratio("reader[onnx-256]", "reader[eager-256]")),
 )
 
 

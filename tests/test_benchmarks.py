@@ -80,14 +80,40 @@ def test_a_second_run_is_compared_with_the_first(tmp_path: Path) -> None:
 
     logs = tmp_path / "logs" / "ukb" / "prepare"
     logs.mkdir(parents=True)
-    state = {"stage": "prepare", "cohort": "ukb", "state": "finished", "seconds": 12.5}
+    state = {"stage": "prepare", "cohort": "ukb", "state": "finished", "seconds": 12.5, "cpu_seconds": 20, "peak_mb": 9}
     (logs / "status.json").write_text(json.dumps(state))
     shown = report.write(run_file(tmp_path, 1.0), run_file(tmp_path, 2.0), tmp_path / "logs", tmp_path)
     table = pd.read_csv(tmp_path / "benchmarks.csv")
     assert table["median_ms"].tolist() == [100.0] and table["ratio_to_before"].tolist() == [0.5]
     assert pd.read_csv(tmp_path / "stages.csv")["seconds"].tolist() == [12.5]
     assert "random_read" in shown and (tmp_path / "store.png").stat().st_size > 1000
-    assert "12.5" in (tmp_path / "index.md").read_text()
+    page = (tmp_path / "index.md").read_text()
+    assert "12.5" in page and "## What was promised" in page and "![store](store.png)" in page
+
+
+def test_a_promise_is_kept_broken_or_open() -> None:
+    from benchmarks import targets
+
+    cases = pd.DataFrame({"case": ["random_read", "stage_overhead", "mae_step[all_tokens]"]})
+    cases = cases.assign(median_ms=[0.012, 5000.0, 100.0])
+    study = pd.DataFrame({"stage": ["prepare", "images"], "peak_mb": [400.0, 4100.0]})
+    found = targets.promised(cases, study).set_index("what")["reached"]
+    assert found["a record of a store, at random"] == "yes" and found["fixed cost of a stage"] == "no"
+    assert found["largest process of the study"] == "no"
+    assert (found.drop(found.index[[2, 6, -1]]) == "").all(), "what a run lacks is neither kept nor broken"
+
+
+def test_every_promise_rests_on_a_case_that_exists() -> None:
+    """Names of cases as pytest collects them at full size."""
+    from benchmarks import targets
+
+    call = [sys.executable, "-m", "pytest", "benchmarks", "-q", "--collect-only", "-o", "python_files=bench_*.py"]
+    environment = os.environ | {"BENCHMARK_SIZE": "full", "OMP_NUM_THREADS": "1"}
+    listed = subprocess.run([*call, "-p", "no:xdist"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    names = [line.partition("::test_")[2] for line in listed.stdout.splitlines() if "::test_" in line]
+    columns = {"median_ms": 1.0, "peak_MB": 1.0, "loading": 0.0, "times_reference": 30.0}
+    found = targets.promised(pd.DataFrame([{"case": name} | columns for name in names]), pd.DataFrame())
+    assert (found["reached"].iloc[:-1] != "").all(), found.to_string()
 
 
 def test_a_signal_under_two_names_counts_once(tmp_path: Path) -> None:
