@@ -103,11 +103,12 @@ def test_a_promise_is_kept_broken_or_open() -> None:
     assert (found.drop(found.index[[2, 6, -1]]) == "").all(), "what a run lacks is neither kept nor broken"
 
 
+@pytest.mark.soak
 def test_every_promise_rests_on_a_case_that_exists() -> None:
     """Names of cases as pytest collects them at full size."""
     from benchmarks import targets
 
-    call = [sys.executable, "-m", "pytest", "benchmarks", "-q", "--collect-only", "-o", "python_files=bench_*.py"]
+    call = [sys.executable, "-m", "pytest", "benchmarks", "--collect-only", "-o", "python_files=bench_*.py"]
     environment = os.environ | {"BENCHMARK_SIZE": "full", "OMP_NUM_THREADS": "1"}
     listed = subprocess.run([*call, "-p", "no:xdist"], cwd=ROOT, env=environment, capture_output=True, text=True)
     names = [line.partition("::test_")[2] for line in listed.stdout.splitlines() if "::test_" in line]
