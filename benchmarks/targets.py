@@ -54,7 +54,6 @@ TARGETS: Final = (
     Target("fixed cost of a stage", "s", "at most", 4, median("stage_overhead", 1e-3)),
     Target("a record from file to store", "ms", "at most", 6, median("whole_record[mimic]")),
     Target("one worker over two", "", "at least", 1.8, ratio("whole_cohort[1]", "whole_cohort[2]")),
-    Target("memory of a centre's preparation", "MB", "at most", 500, column("whole_cohort[1]", "peak_MB")),
     Target("a record of a store, at random", "µs", "at most", 50, median("random_read", 1e3)),
     Target(
         "step of 600 tokens over mask 0.75", "", "at least", 2.5, ratio("mae_step[all_tokens]", "mae_step[masked_075]")
@@ -67,6 +66,14 @@ TARGETS: Final = (
 )
 
 
+HELD: Final = (  # of the stages of the study at hand
+    Target(
+        "largest process of a preparation", "MB", "at most", 500, lambda s: float(s.loc[["prepare"], "peak_mb"].max())
+    ),
+    Target("largest process of the study", "MB", "at most", 4000, lambda s: float(s["peak_mb"].max())),
+)
+
+
 def promised(cases: pd.DataFrame, stages: pd.DataFrame) -> pd.DataFrame:
     """What was promised and what this run found: what, target, measured, reached.
 
@@ -75,6 +82,5 @@ def promised(cases: pd.DataFrame, stages: pd.DataFrame) -> pd.DataFrame:
         stages: of :func:`benchmarks.report.stages`; empty where the study has not run here.
     """
     rows = [target.row(cases.set_index("case")) for target in TARGETS]
-    held = stages.set_index("stage")
-    largest = Target("largest process of the study", "GB", "at most", 4, lambda s: float(s["peak_mb"].max()) / 1e3)
-    return pd.DataFrame([*rows, largest.row(held if len(held) else pd.DataFrame())])
+    held = stages.set_index("stage") if len(stages) else pd.DataFrame()
+    return pd.DataFrame([*rows, *(target.row(held) for target in HELD)])
