@@ -25,6 +25,8 @@ Floats = NDArray[np.float32]
 
 LEADS: tuple[str, ...] = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 STORED8: tuple[str, ...] = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+INDEPENDENT: list[int] = [LEADS.index(lead) for lead in STORED8]
+"""Rows of the leads that do not follow from others."""
 
 # Rows: III, aVR, aVL, aVF; columns: I, II.
 LIMB_FROM_I_II = np.array([[-1.0, 1.0], [-0.5, -0.5], [1.0, -0.5], [-0.5, 1.0]], np.float32)
@@ -229,6 +231,17 @@ def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
     middle = signal.mean(axis=-1, keepdims=True)
     y: NDArray[Any] = _signal(*_spectrum(signal, middle, rate, target)) + middle
     return y
+
+
+def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
+    """Averages of neighbouring samples, down to 120 Hz or a little more: (..., T) -> (..., T // k) and the new rate."""
+    k = max(1, int(rate // 120))
+    usable = signal.shape[-1] // k * k
+    parts = np.asarray(signal[..., :usable], np.float32).reshape(*signal.shape[:-1], -1, k)
+    mean = parts[..., 0].copy()
+    for i in range(1, k):
+        mean += parts[..., i]
+    return mean / np.float32(k), rate / k
 
 
 NOTCH_ABOVE_UV = 10.0

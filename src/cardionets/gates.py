@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cardionets.beats import mean_rate, median_beat, quantile, r_peaks
 from cardionets.config import BEFORE_S, QualityGates
-from cardionets.ecg import LEADS, LIMB_FROM_I_II, STORED8, EcgRecord, Floats, RecordError, mains_uv
+from cardionets.ecg import INDEPENDENT, LEADS, LIMB_FROM_I_II, EcgRecord, Floats, RecordError, decimate, mains_uv
 
 Slow = tuple[Floats, float]
 """A signal (12, T // k) at about 120 Hz, and its rate."""
@@ -35,7 +35,6 @@ MAINS_HZ = (50.0, 60.0)
 # Pairs of channels whose exchange the identities can prove: at least one is a limb lead.
 _SWAPS = [(a, b) for i, a in enumerate(LEADS) for b in LEADS[i + 1 :] if a in LEADS[:6]]
 _ROW = {lead: row for row, lead in enumerate(LEADS)}
-_INDEPENDENT = [_ROW[lead] for lead in STORED8]
 
 
 def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0, slow: Slow | None = None) -> list[str]:
@@ -71,17 +70,6 @@ def inspect(record: EcgRecord, gates: QualityGates, seconds: float = 0.0, slow: 
     return reasons + _limb_identities(x, gates.max_identity_error) + _reversal(beat, rate)
 
 
-def decimate(signal: NDArray[Any], rate: float) -> Slow:
-    """Averages of neighbouring samples, down to 120 Hz or a little more: (12, T) -> (12, T // k) and the new rate."""
-    k = max(1, int(rate // 120))
-    usable = signal.shape[1] // k * k
-    parts = np.asarray(signal[:, :usable], np.float32).reshape(signal.shape[0], -1, k)
-    mean = parts[..., 0].copy()
-    for i in range(1, k):
-        mean += parts[..., i]
-    return mean / np.float32(k), rate / k
-
-
 def high_share(signal: NDArray[Any], rate: float) -> float:
     """Share of the power above 1 Hz that lies above ``HIGH_HZ``, mains left out: median over the eight leads of (12, T)
     that do not follow from others.
@@ -89,7 +77,7 @@ def high_share(signal: NDArray[Any], rate: float) -> float:
     Samples in a wrong order, of wrong byte order or of no ECG at all are rough; a heart beat is smooth.
     """
     usable = scipy.fft.prev_fast_len(signal.shape[1], real=True)
-    spectrum = scipy.fft.rfft(np.asarray(signal[_INDEPENDENT, :usable], np.float32))
+    spectrum = scipy.fft.rfft(np.asarray(signal[INDEPENDENT, :usable], np.float32))
     parts = spectrum.view(np.float32)  # (8, F) complex -> (8, 2F), real and imaginary in turn
     above, high = (np.square(parts) @ _bins(usable, rate)).T
     return quantile(high / np.maximum(above, 1e-6), 0.5)

@@ -34,9 +34,9 @@ from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.cines import measure_masks, read_cine, read_mask
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, CohortEcg, EcgProtocol, Grid, QualityGates, Study, StudyError
-from cardionets.ecg import EcgRecord, RecordError, harmonise
+from cardionets.ecg import EcgRecord, RecordError, decimate, harmonise
 from cardionets.files import atomic_path
-from cardionets.gates import Slow, decimate, fingerprint, inspect, noise_flags, noise_scores
+from cardionets.gates import Slow, fingerprint, inspect, noise_flags, noise_scores
 from cardionets.listing import Listing, make_listing
 from cardionets.progress import track
 
