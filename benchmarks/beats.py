@@ -19,12 +19,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.conftest import ROOT
-from cardionets.beats import r_peaks, rr_features
+from cardionets.beats import rr_features
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Study, StudyError
-from cardionets.ecg import LEADS, harmonise
+from cardionets.ecg import LEADS, EcgRecord, harmonise
+from cardionets.signals import Signal, bring
 from cardionets.simulate import rhythm
-from cardionets.simulate.centres import CENTRES
+from cardionets.simulate.centres import CENTRES, Centre
 from cardionets.simulate.device import digitise
 from cardionets.simulate.ecg import synthesise
 from cardionets.simulate.plan import make_plan, stream
@@ -32,9 +33,20 @@ from cardionets.simulate.plan import make_plan, stream
 SECONDS, REACH_S, EDGE_S = 10.0, 0.12, 0.1
 VENTRICULAR_S = 0.148
 """Typical length of an ectopic QRS."""
-Finder = Callable[[np.ndarray, float], np.ndarray]
-Case = tuple[str, np.ndarray, np.ndarray]
-"""Group, signal on the grid (12, T) uV, and times in s of the middles of all QRS (beat,)."""
+Finder = Callable[[EcgRecord], np.ndarray | None]
+"""Times of the beats of a recording in s; None where it is left out."""
+Case = tuple[str, EcgRecord, np.ndarray]
+"""Group, recording, and times in s of the middles of all QRS (beat,)."""
+
+
+def stored(study: Study) -> Finder:
+    """The beats behind what the store holds."""
+
+    def find(record: EcgRecord) -> np.ndarray | None:
+        (found,) = bring([record], study.grid, study.protocol.ecg, study.protocol.quality)
+        return found.peaks / study.grid.rate if isinstance(found, Signal) else None
+
+    return find
 
 
 def _picked(hearts: pd.DataFrame, kind: np.ndarray) -> dict[str, np.ndarray]:
@@ -52,7 +64,7 @@ def _picked(hearts: pd.DataFrame, kind: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def simulated(study: Study, people: int, seed: int, times: int = 8) -> Iterator[Case]:
+def simulated(people: int, seed: int, times: int = 8) -> Iterator[Case]:
     """Recordings of ``people`` per centre, and those picked from ``times`` as many."""
     for centre in CENTRES.values():
         plan = make_plan(centre, people * times, seed)
@@ -68,15 +80,15 @@ def simulated(study: Study, people: int, seed: int, times: int = 8) -> Iterator[
             rows = np.flatnonzero(chosen & sound)[:people]
             for start in range(0, len(rows), 32):
                 some = rows[start : start + 32]
-                for row, signal in zip(some, _signals(study, plan.seed, centre, hearts, some)):
-                    yield group, signal, middle[row]
+                for row, signal in zip(some, _signals(seed, centre, hearts, some)):
+                    yield group, EcgRecord(signal, centre.devices[0].rate_hz), middle[row]
 
 
-def _signals(study: Study, seed: int, centre: object, hearts: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+def _signals(seed: int, centre: Centre, hearts: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
     device = centre.devices[0]
     streams = [[stream(seed, centre.index, use, n) for n in rows.tolist()] for use in ("ecg", "device")]
     counts = digitise(synthesise(hearts.iloc[rows], device.rate_hz, SECONDS, streams[0]), device, streams[1])
-    return harmonise(counts * np.float32(device.lsb_uv), device.rate_hz, study.grid, study.protocol.ecg)
+    return counts * np.float32(device.lsb_uv)
 
 
 def compare(true: np.ndarray, found: np.ndarray) -> tuple[int, int, int]:
@@ -93,14 +105,15 @@ def compare(true: np.ndarray, found: np.ndarray) -> tuple[int, int, int]:
     return int((hit & inside).sum()), int((~hit & inside).sum()), int((~used).sum())
 
 
-def judge(cases: list[Case], finder: Finder, rate: float) -> pd.DataFrame:
-    """One row per simulated recording."""
+def judge(cases: list[Case], finder: Finder) -> pd.DataFrame:
+    """One row per simulated recording that is not left out."""
     rows = []
-    for group, signal, true in cases:
-        peaks = finder(signal, rate)
-        hit, missed, extra = compare(true, peaks / rate)
-        seen = true[(true > EDGE_S) & (true < SECONDS - EDGE_S)]
-        told, truth = rr_features(peaks, rate), rr_features(seen, 1.0)
+    for group, record, true in cases:
+        found = finder(record)
+        if found is None:
+            continue
+        hit, missed, extra = compare(true, found)
+        told, truth = rr_features(found, 1.0), rr_features(true[(true > EDGE_S) & (true < SECONDS - EDGE_S)], 1.0)
         errors = {name: abs(told[name] - truth[name]) for name in ("rate_bpm", "rr_cv", "rr_rmssd_ms")}
         rows.append({"group": group, "hit": hit, "missed": missed, "extra": extra, **errors})
     return pd.DataFrame(rows)
@@ -128,37 +141,37 @@ def _line(part: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def opened(folder: Path, study: Study) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and signal on the grid of every open recording that is long enough and has a unit."""
+def against_wfdb(folder: Path, study: Study, finder: Finder) -> pd.DataFrame:
+    """Per open recording: beats of ours, of xqrs and gqrs, how many of theirs we lack and how many of ours they do."""
+    rows = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".hea", ".xml", ".scp", ".SCP")):
         try:
             record = read_ecg(path)
-            yield path.relative_to(folder).as_posix(), harmonise(
-                record.signal, record.rate, study.grid, study.protocol.ecg
-            )
+            mine = finder(record)
         except StudyError:
             continue
+        if mine is not None:
+            signal = harmonise(record.signal, record.rate, study.grid, study.protocol.ecg)
+            row = {"name": path.relative_to(folder).as_posix(), "ours": len(mine)}
+            for who, theirs in _theirs(signal[LEADS.index("II")].astype(float), float(study.grid.rate)).items():
+                _, missed, extra = compare(theirs, mine)
+                row |= {who: len(theirs), f"lacks of {who}": missed, f"beyond {who}": extra}
+            rows.append(row)
+    return pd.DataFrame(rows).set_index("name")
 
 
-def against_wfdb(folder: Path, study: Study, finder: Finder) -> pd.DataFrame:
-    """Per open recording: beats of ours, of xqrs and gqrs, and how many of theirs we lack and they lack of ours."""
+def _theirs(lead: np.ndarray, rate: float) -> dict[str, np.ndarray]:
+    """Times in s of wfdb's detectors on one lead; gqrs expects a QRS of about 1 mV."""
     from wfdb.processing import gqrs_detect, xqrs_detect
 
-    rows, rate = [], float(study.grid.rate)
-    for name, signal in opened(folder, study):
-        lead, mine = signal[LEADS.index("II")].astype(float), finder(signal, rate) / rate
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            theirs = {
-                "xqrs": xqrs_detect(lead, rate, verbose=False),
-                "gqrs": gqrs_detect(lead, fs=rate, d_sig=lead.astype(int), adc_gain=1000, adc_zero=0),
-            }
-        row = {"name": name, "ours": len(mine)}
-        for who, peaks in theirs.items():
-            _, missed, extra = compare(np.asarray(peaks) / rate, mine)
-            row |= {who: len(peaks), f"lacks of {who}": missed, f"beyond {who}": extra}
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("name")
+    usual = np.rint(1000 * lead / np.quantile(np.abs(lead), 0.99)).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {
+            "xqrs": xqrs_detect(lead, rate, verbose=False),
+            "gqrs": gqrs_detect(fs=rate, d_sig=usual, adc_gain=1000, adc_zero=0),
+        }
+    return {who: np.asarray(peaks) / rate for who, peaks in found.items()}
 
 
 def main() -> None:
@@ -171,10 +184,10 @@ def main() -> None:
     top.add_argument("--real", type=Path, default=ROOT.parent / "shared" / "real")
     args = top.parse_args()
     study = Study(ROOT)
-    cases = list(simulated(study, args.people, args.seed))
-    print("SIMULATED\n" + summary(judge(cases, r_peaks, study.grid.rate)).round(2).to_string())
+    cases = list(simulated(args.people, args.seed))
+    print("SIMULATED\n" + summary(judge(cases, stored(study))).round(2).to_string())
     if args.real.is_dir():
-        table = against_wfdb(args.real, study, r_peaks)
+        table = against_wfdb(args.real, study, stored(study))
         print("\nopen recordings\n" + table.to_string() + "\n" + table.sum().to_string())
 
 

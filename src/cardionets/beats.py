@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import scipy
@@ -23,7 +23,8 @@ _REFRACTORY_S = 0.25
 _HEIGHT = 0.3
 """Of the typical QRS above the quiet level: the least that is a beat."""
 _T_WAVE_S = 0.30
-_REACH_S = 0.04
+REACH_S: Final = 0.04
+"""An R peak lies within this of where the QRS is steepest on the whole."""
 _LEVEL_S = 0.3
 _GAP = 1.35
 _FEW_BEATS = 20
@@ -117,8 +118,10 @@ def _windows(x: Floats, record: Indices, middle: Indices, reach: int) -> tuple[F
     return sliding_window_view(x, width, axis=-1)[record, :, first], first
 
 
-def place_peaks(signals: Floats, rate: float, beats_s: Sequence[NDArray[Any]]) -> list[Indices]:
-    """R peaks of (n, 12, T) for n times (beat,) seconds: samples of the largest deflection over all leads within 40 ms.
+def place_peaks(
+    signals: Floats, rate: float, beats_s: Sequence[NDArray[Any]], reach_s: float = REACH_S
+) -> list[Indices]:
+    """R peaks of (n, 12, T) for n times (beat,) seconds: samples of the largest deflection over all leads nearby.
 
     A deflection is measured from the mean of 0.6 s about the beat.
     """
@@ -129,7 +132,7 @@ def place_peaks(signals: Floats, rate: float, beats_s: Sequence[NDArray[Any]]) -
     middle = np.rint(np.concatenate(beats_s) * rate).astype(np.int64)
     every = max(1, int(rate // 60))
     around, _ = _windows(signals[..., ::every], record, middle // every, round(_LEVEL_S * rate / every))
-    near, first = _windows(signals, record, middle, round(_REACH_S * rate))
+    near, first = _windows(signals, record, middle, max(1, round(reach_s * rate)))
     near = near - around.mean(-1, keepdims=True)  # (beat, 12, window)
     peaks = first + np.einsum("bkt,bkt->bt", near, near).argmax(1)
     return np.split(peaks, np.cumsum(counts)[:-1])
@@ -143,9 +146,10 @@ def r_peaks(signal: NDArray[Any], rate: float) -> Indices:
     return place_peaks(x, rate, [seconds(found, slower, rate)])[0]
 
 
-def seconds(places: Indices, slower: float, rate: float) -> NDArray[np.float64]:
+def seconds(places: Indices, slower: float, rate: float) -> NDArray[Any]:
     """Times of samples of :func:`cardionets.ecg.decimate`: the middles of what was averaged."""
-    return (places + 0.5) / slower - 0.5 / rate
+    times: NDArray[Any] = (places + 0.5) / slower - 0.5 / rate
+    return times
 
 
 def mean_rate(peaks: Indices, rate: float) -> float:
@@ -193,29 +197,48 @@ def _median(x: Floats) -> Floats:
     return middle
 
 
-def _aligned(signal: Floats, peaks: Indices, before: int, length: int, reach: int) -> Floats:
-    # (12, T) -> (beat, 12, length): every beat shifted by at most ``reach`` samples to fit the median of all
-    first = (peaks - before - reach).tolist()
-    size = np.abs(signal).sum(0)  # (T,)
-    energy = np.stack([size[start : start + length + 2 * reach] for start in first])  # (beat, length + 2 reach)
-    template = _median(energy[:, reach : reach + length])
-    template = template - template.mean()
-    shifts = np.lib.stride_tricks.sliding_window_view(energy, length, axis=1)  # (beat, 2 reach + 1, length)
-    best = (shifts @ template).argmax(1).tolist()
-    return np.stack([signal[:, start + shift : start + shift + length] for start, shift in zip(first, best)])
+def _aligned(x: Floats, record: Indices, first: Indices, length: int, reach: int) -> Floats:
+    """Beats (beat, 12, length) of (n, 12, T), each shifted by at most ``reach`` samples to fit its record's median.
+
+    ``record``, ``first``: whose beat it is, ascending, and its first sample before shifting, (beat,).
+    """
+    size = np.abs(x).sum(1)  # (n, T)
+    energy = sliding_window_view(size, length + 2 * reach, axis=1)[record, first - reach]  # (beat, length + 2 reach)
+    shifts = sliding_window_view(energy, length, axis=1)  # (beat, 2 reach + 1, length)
+    best = np.empty(len(record), np.int64)
+    for rows in _runs(record):
+        template = _median(energy[rows, reach : reach + length])
+        best[rows] = (shifts[rows] @ (template - template.mean())).argmax(1)
+    return sliding_window_view(x, length, axis=2)[record, :, first + best - reach]
 
 
-def median_beat(signal: NDArray[Any], peaks: Indices, rate: float) -> Floats:
-    """Median beat of (12, T): float32 (12, 0.8 * rate), from -0.28 s to +0.52 s around R, same unit.
+def _runs(record: Indices) -> list[slice]:
+    edges = np.flatnonzero(np.diff(record, prepend=-1, append=-1)).tolist()
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def median_beats(signals: Floats, peaks: Sequence[Indices], rate: float) -> list[Floats | None]:
+    """Median beats of (n, 12, T): n times float32 (12, 0.8 * rate), from -0.28 s to +0.52 s around R, same unit.
 
     Beats are aligned to each other; those unlike the median (correlation over all leads below 0.8, e.g. ectopic ones)
-    are left out when enough alike remain. Raises ``RecordError`` (``rate_implausible``) when no beat is complete.
+    are left out when enough alike remain. None where no beat is complete. Records do not influence each other.
     """
     before, length, reach = round(BEFORE_S * rate), round((BEFORE_S + AFTER_S) * rate), max(1, round(0.02 * rate))
-    whole = peaks[(peaks >= before + reach) & (peaks + length - before + reach <= signal.shape[1])]
-    if not len(whole):
-        raise RecordError("rate_implausible", "no complete heart beat was found; the record cannot be used.")
-    beats = _aligned(np.asarray(signal, np.float32), whole, before, length, reach)
+    found: list[Floats | None] = [None] * len(signals)
+    first = np.concatenate([*peaks, np.empty(0, np.int64)]) - before
+    record = np.repeat(np.arange(len(peaks)), [len(some) for some in peaks])
+    whole = (first >= reach) & (first + length + reach <= signals.shape[-1])
+    if not whole.any():
+        return found
+    record, first = record[whole], first[whole]
+    beats = _aligned(np.asarray(signals, np.float32), record, first, length, reach)
+    for rows in _runs(record):
+        found[record[rows.start]] = _typical(beats[rows])
+    return found
+
+
+def _typical(beats: Floats) -> Floats:
+    """Median of those of the beats (beat, 12, length) that are alike."""
     typical = _median(beats)  # (12, length)
     flat = beats.reshape(len(beats), -1)
     norms = np.sqrt(np.einsum("ij,ij->i", flat, flat))
@@ -224,6 +247,17 @@ def median_beat(signal: NDArray[Any], peaks: Indices, rate: float) -> Floats:
     if len(beats) // 2 <= alike.sum() < len(beats) and alike.sum() >= 3:
         typical = _median(beats[alike])
     return np.ascontiguousarray(typical, np.float32)
+
+
+def median_beat(signal: NDArray[Any], peaks: Indices, rate: float) -> Floats:
+    """Median beat of one recording (12, T), see :func:`median_beats`.
+
+    Raises ``RecordError`` (``rate_implausible``) when no beat is complete.
+    """
+    (beat,) = median_beats(np.asarray(signal, np.float32)[None], [peaks], rate)
+    if beat is None:
+        raise RecordError("rate_implausible", "no complete heart beat was found; the record cannot be used.")
+    return beat
 
 
 def qrs_duration_ms(beat: NDArray[Any], rate: float) -> float:
@@ -250,9 +284,7 @@ def qrs_duration_ms(beat: NDArray[Any], rate: float) -> float:
 
 def _edge(steep: NDArray[np.bool_], gap: int) -> int:
     # Samples until ``gap`` + 1 consecutive ones are not steep; the slope at the peak itself is small, hence the bridge
-    last = 0
-    for index in np.flatnonzero(steep):
-        if index - last > max(gap, 1) + 2:
-            break
-        last = int(index)
-    return last + 1
+    places = np.flatnonzero(steep)
+    far = np.flatnonzero(np.diff(places, prepend=0) > max(gap, 1) + 2)
+    near = places[: far[0]] if len(far) else places
+    return int(near[-1]) + 1 if len(near) else 1

@@ -247,6 +247,11 @@ def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
 NOTCH_ABOVE_UV = 10.0
 
 
+def cut_before(samples: int, rate: float, grid: Grid) -> int:
+    """Samples on the grid that :func:`harmonise` leaves out before the first one it keeps."""
+    return (_circle(samples, rate, grid.rate).kept - grid.samples) // 2
+
+
 def harmonise(
     signal: NDArray[Any], rate: float, grid: Grid, protocol: EcgProtocol, mains: NDArray[Any] | float | None = None
 ) -> Floats:
@@ -271,5 +276,5 @@ def harmonise(
         notch = _notch(protocol.mains_hz, float(grid.rate), circle.out)
         spectrum[noisy] *= notch
     y = _signal(spectrum, circle)
-    start = (y.shape[-1] - grid.samples) // 2
+    start = cut_before(signal.shape[-1], rate, grid)
     return np.ascontiguousarray(y[..., start : start + grid.samples], np.float32)
