@@ -40,7 +40,7 @@ _ROW = {lead: row for row, lead in enumerate(LEADS)}
 
 @dataclass(frozen=True)
 class Looked:
-    """What the gates say of n recordings: reasons of each; the signals at about 120 Hz; the samples of the R peaks in these."""
+    """What the gates say of n recordings: reasons of each; signals at about 120 Hz; samples of the R peaks in these."""
 
     reasons: list[list[str]]
     slow: Slow
