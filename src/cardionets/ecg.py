@@ -263,7 +263,7 @@ def harmonise(
     already. Raises ``RecordError`` (``nan``, ``too_short``).
     """
     if not np.isfinite(signal).all():
-        raise RecordError("nan", "the signal has samples that are not numbers; run cardionets.gates.inspect first.")
+        raise RecordError("nan", "the signal has samples that are not numbers; run cardionets.gates.look first.")
     circle = _circle(signal.shape[-1], rate, grid.rate)
     if circle.kept < grid.samples:
         text = f"the record lasts {signal.shape[-1] / rate:.2f} s, the grid needs {grid.seconds} s; exclude it."
