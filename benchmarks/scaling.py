@@ -27,7 +27,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -88,23 +88,24 @@ def write(people: int, folder: Path, short: bool) -> None:
     multiply(folder / "data" / "mimic", max(1, people // SIMULATED))
 
 
-def remembered(read: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """``prepare._one`` that measures a recording once; a copy gets the same result under another fingerprint."""
+def remembered(read: Callable[..., Iterable[dict[str, Any]]]) -> Callable[..., Iterator[dict[str, Any]]]:
+    """``prepare._some`` that measures a recording once; a copy gets the same result under another fingerprint."""
     known: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
-    def one(entry: Any, block: prepare.Block, rows: Any) -> dict[str, Any]:
-        name = entry.ecg.partition(MARK)[0].removesuffix(".hea")
-        if name not in known:
-            line = read(entry, block, rows)
-            known[name] = line, {array: rows.arrays[array][-1] for array in ("ecg", "beat") if line["slot"] >= 0}
-            return line
-        line, arrays = known[name]
-        if not arrays:
-            return line
-        (slot,) = {rows.add(array, row) for array, row in arrays.items()}
-        return line | {"slot": slot, "digest": f"{line['digest']}{entry.ecg}"[-24:]}
+    def some(entries: list[Any], block: prepare.Block, rows: Any) -> Iterator[dict[str, Any]]:
+        for entry in entries:
+            name = entry.ecg.partition(MARK)[0].removesuffix(".hea")
+            if name not in known:
+                (line,) = read([entry], block, rows)
+                known[name] = line, {array: rows.arrays[array][-1] for array in ("ecg", "beat") if line["slot"] >= 0}
+                yield line
+                continue
+            line, arrays = known[name]
+            slot = {rows.add(array, row) for array, row in arrays.items()}
+            changed = {"slot": slot.pop(), "digest": f"{line['digest']}{entry.ecg}"[-24:]} if slot else {}
+            yield line | changed
 
-    return one
+    return some
 
 
 def measure(people: int, workers: int, folder: Path, once: bool) -> None:
@@ -112,7 +113,7 @@ def measure(people: int, workers: int, folder: Path, once: bool) -> None:
     study = Study(folder)
     os.environ[pace.FILE] = str(folder / "pace.txt")
     if once:
-        prepare._one = remembered(prepare._one)
+        prepare._some = remembered(prepare._some)
     prepare.run_block = pace.run_block
     start, cpu = time.perf_counter(), cpu_seconds()
     with Peak() as peak, redirect_stdout(sys.stderr):

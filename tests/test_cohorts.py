@@ -177,6 +177,15 @@ def test_rhythm_by_the_statements_of_the_recorder(mimic_folder, statements, rhyt
     assert table["af_rhythm"].tolist() == [pd.NA, rhythm, pd.NA]
 
 
+def test_rows_of_a_mimic_tree_made_part_by_part_are_the_same(mimic_folder, monkeypatch):
+    whole = cohorts.index(cohort(mimic_folder, "mimic"))
+    assert len(whole.records) > 2
+    monkeypatch.setattr("cardionets.cohorts.mimic.ROWS_AT_ONCE", 2)
+    parts = cohorts.index(cohort(mimic_folder, "mimic"))
+    pd.testing.assert_frame_equal(parts.records, whole.records)
+    pd.testing.assert_frame_equal(parts.codes, whole.codes)
+
+
 def test_mimic_faults_come_all_at_once(mimic_folder):
     (mimic_folder / "hosp/patients.csv").unlink()
     (mimic_folder / "hosp/admissions.csv").write_text("subject,hadm_id\n")

@@ -81,7 +81,8 @@ def test_a_wrong_gain_shows_in_the_median_of_its_centre(real: Path) -> None:
 def test_flat_leads_are_the_three_of_the_readme(real: Path) -> None:
     for name in ("JS20004", "JS20008"):
         record = read(real / f"cinc2021/{name}.hea")
-        assert gates.flat_leads(record.signal, record.rate, GATES) == ["V2", "V4", "V6"]
+        flat = gates.flat_leads(record.signal, record.rate, GATES)
+        assert np.array(LEADS)[flat].tolist() == ["V2", "V4", "V6"]
     large = read(real / "cinc2021/JS20007.hea").signal
     assert 9000 < np.ptp(large, axis=1).max() < 16_000
 

@@ -25,6 +25,8 @@ Floats = NDArray[np.float32]
 
 LEADS: tuple[str, ...] = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 STORED8: tuple[str, ...] = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+INDEPENDENT: list[int] = [LEADS.index(lead) for lead in STORED8]
+"""Rows of the leads that do not follow from others."""
 
 # Rows: III, aVR, aVL, aVF; columns: I, II.
 LIMB_FROM_I_II = np.array([[-1.0, 1.0], [-0.5, -0.5], [1.0, -0.5], [-0.5, 1.0]], np.float32)
@@ -231,7 +233,23 @@ def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
     return y
 
 
+def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
+    """Averages of neighbouring samples, down to 120 Hz or a little more: (..., T) -> (..., T // k) and the new rate."""
+    k = max(1, int(rate // 120))
+    usable = signal.shape[-1] // k * k
+    parts = np.asarray(signal[..., :usable], np.float32).reshape(*signal.shape[:-1], -1, k)
+    mean = parts[..., 0].copy()
+    for i in range(1, k):
+        mean += parts[..., i]
+    return mean / np.float32(k), rate / k
+
+
 NOTCH_ABOVE_UV = 10.0
+
+
+def cut_before(samples: int, rate: float, grid: Grid) -> int:
+    """Samples on the grid that :func:`harmonise` leaves out before the first one it keeps."""
+    return (_circle(samples, rate, grid.rate).kept - grid.samples) // 2
 
 
 def harmonise(
@@ -245,7 +263,7 @@ def harmonise(
     already. Raises ``RecordError`` (``nan``, ``too_short``).
     """
     if not np.isfinite(signal).all():
-        raise RecordError("nan", "the signal has samples that are not numbers; run cardionets.gates.inspect first.")
+        raise RecordError("nan", "the signal has samples that are not numbers; run cardionets.gates.look first.")
     circle = _circle(signal.shape[-1], rate, grid.rate)
     if circle.kept < grid.samples:
         text = f"the record lasts {signal.shape[-1] / rate:.2f} s, the grid needs {grid.seconds} s; exclude it."
@@ -258,5 +276,5 @@ def harmonise(
         notch = _notch(protocol.mains_hz, float(grid.rate), circle.out)
         spectrum[noisy] *= notch
     y = _signal(spectrum, circle)
-    start = (y.shape[-1] - grid.samples) // 2
+    start = cut_before(signal.shape[-1], rate, grid)
     return np.ascontiguousarray(y[..., start : start + grid.samples], np.float32)

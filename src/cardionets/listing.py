@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cardionets import phenotypes, splits
-from cardionets.cohorts import Index, labels
+from cardionets.cohorts import Index, labels, to_disk
 
 AT_ONCE: Final = 20_000
 """Rows that are held as a table while a cohort is planned."""
@@ -70,8 +68,8 @@ def make_listing(index: Index, centre: str, salt: str, folder: Path) -> Listing:
     person = pd.factorize(ids["person"][order])[0].astype(np.int32)
     codes, coded = _codes(index, person[np.argsort(order)])
     return Listing(
-        _spilled(_in_order(records, order, ids), folder),
-        _spilled((codes.iloc[start : start + AT_ONCE] for start in range(0, max(1, len(codes)), AT_ONCE)), folder),
+        to_disk(_in_order(records, order, ids), folder),
+        to_disk((codes.iloc[start : start + AT_ONCE] for start in range(0, max(1, len(codes)), AT_ONCE)), folder),
         int((~excluded).sum()),
         person,
         coded,
@@ -100,19 +98,12 @@ def _in_order(records: pd.DataFrame, order: NDArray[Any], ids: dict[str, NDArray
 def _codes(index: Index, person: NDArray[np.int32]) -> tuple[pd.DataFrame, NDArray[np.int32]]:
     # Codes that decide something and whose person has a record, ordered by the number of the person
     codes = index.codes[labels.decides(index.codes["vocabulary"], index.codes["code"])]
-    numbers = dict(zip(index.records["person"].to_numpy(object), person.tolist()))
-    coded = np.array([numbers.get(name, -1) for name in codes["person"].to_numpy(object)], np.int32)
+    numbers = dict[str, int]()
+    for start in range(0, len(person), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        numbers.update(zip(index.records["person"].iloc[some].to_numpy(object), person[some].tolist()))
+    parts = (codes["person"].iloc[start : start + AT_ONCE] for start in range(0, len(codes), AT_ONCE))
+    found = (np.array([numbers.get(name, -1) for name in part.to_numpy(object)], np.int32) for part in parts)
+    coded = np.concatenate([np.empty(0, np.int32), *found])
     order = np.argsort(coded, kind="stable")[np.count_nonzero(coded < 0) :]
     return codes.iloc[order], coded[order]
-
-
-def _spilled(parts: Iterator[pd.DataFrame], folder: Path) -> pa.Table:
-    """The parts as one table that lies in an unnamed file of ``folder`` and is read from the page cache."""
-    first = pa.Table.from_pandas(next(parts), preserve_index=False)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        with pa.ipc.new_file(file, first.schema) as writer:
-            writer.write_table(first)
-            for part in parts:
-                writer.write_table(pa.Table.from_pandas(part, first.schema, preserve_index=False))
-        file.flush()
-        return pa.ipc.open_file(pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))).read_all()

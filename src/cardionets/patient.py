@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 
 from cardionets import at_site, phenotypes, weights
 from cardionets.at_site import Update
-from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.ecg_files import detect, read_ecg
 from cardionets.config import RANGES, CohortEcg, Study, StudyError
-from cardionets.ecg import EcgRecord, RecordError, harmonise
-from cardionets.gates import fingerprint, inspect, noise_flags, noise_scores
+from cardionets.ecg import EcgRecord, RecordError
+from cardionets.gates import NOISE_FLAGS, fingerprint
+from cardionets.signals import bring
 
 if TYPE_CHECKING:
     from cardionets.norms import Norms, Range
     from cardionets.said import Said
 
 Floats = NDArray[np.float32]
+MEASURED: Final = ("rate_bpm", "rr_cv", "rr_rmssd_ms", "qrs_ms")
 COVARIATES: Final = ("age", "sex", "height_cm", "weight_kg")
 
 
@@ -168,9 +169,7 @@ def of_file(study: Study, path: Path, declared: CohortEcg | None = None, person:
     found = Recording(what, person.or_else(said), name=fingerprint(np.nan_to_num(record.signal)))
     found.flags = list(record.flags)
     found.shown, found.shown_rate = _centred(record.signal), record.rate
-    found.reasons = inspect(record, study.protocol.quality, study.grid.seconds)
-    if not found.reasons:
-        _harmonise(found, record, study)
+    _bring(found, record, study)
     return found
 
 
@@ -202,23 +201,16 @@ def _centred(signal: Floats) -> Floats:
     return np.asarray(whole - middle[:, None], np.float32)
 
 
-def _harmonise(found: Recording, record: EcgRecord, study: Study) -> None:
-    """Fill in what the models see, exactly as the prepare stage makes it."""
-    rate = study.grid.rate
-    try:
-        signal = harmonise(record.signal, record.rate, study.grid, study.protocol.ecg)
-        peaks = r_peaks(signal, rate)
-        beat = median_beat(signal, peaks, rate)
-        if max(np.abs(signal).max(), np.abs(beat).max()) > np.iinfo(np.int16).max:
-            raise RecordError("amplitude_high", "the signal does not fit 16 bits of 1 uV; exclude it.")
-    except RecordError as fault:
-        found.reasons = [fault.reason]
+def _bring(found: Recording, record: EcgRecord, study: Study) -> None:
+    """Fill in what the models see, exactly as the prepare stage makes it, or the reasons why they see nothing."""
+    (signal,) = bring([record], study.grid, study.protocol.ecg, study.protocol.quality)
+    if isinstance(signal, list):
+        found.reasons = signal
         return
-    found.signal, found.beat = np.rint(signal).astype(np.int16), np.rint(beat).astype(np.int16)
-    found.shown, found.shown_rate = signal, float(rate)
-    found.measured = rr_features(peaks, rate) | {"qrs_ms": qrs_duration_ms(beat, rate)}
-    quality = noise_flags(noise_scores(record.signal, record.rate, study.protocol.ecg.mains_hz))
-    found.flags += [name.removeprefix("q_") for name, bad in quality.items() if bad]
+    found.signal, found.beat = signal.ecg, signal.beat
+    found.shown, found.shown_rate = signal.ecg.astype(np.float32), float(study.grid.rate)
+    found.measured = {name: float(signal.measured[name]) for name in MEASURED}
+    found.flags += [name.removeprefix("q_") for name in NOISE_FLAGS if signal.flags[name]]
 
 
 def of_record(study: Study, cohort: str, record: str = "") -> Recording:
@@ -253,7 +245,7 @@ def of_record(study: Study, cohort: str, record: str = "") -> Recording:
         signal,
         beat,
         flags=[name.removeprefix("q_") for name in map(str, table) if name.startswith("q_") and bool(row[name])],
-        measured={name: float(row[name]) for name in ("rate_bpm", "rr_cv", "rr_rmssd_ms", "qrs_ms")},
+        measured={name: float(row[name]) for name in MEASURED},
         name=fingerprint(signal),
         simulated=study.cohort(cohort).simulated,
     )

@@ -28,17 +28,16 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cardionets import cohorts, store
 from cardionets.assemble import assemble, save_lines
-from cardionets.beats import median_beat, qrs_duration_ms, r_peaks, rr_features
 from cardionets.cmr import Cine, mask_to_grid, place, to_grid
 from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.cines import measure_masks, read_cine, read_mask
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, CohortEcg, EcgProtocol, Grid, QualityGates, Study, StudyError
-from cardionets.ecg import EcgRecord, RecordError, harmonise
+from cardionets.ecg import EcgRecord
 from cardionets.files import atomic_path
-from cardionets.gates import Slow, decimate, fingerprint, inspect, noise_flags, noise_scores
 from cardionets.listing import Listing, make_listing
 from cardionets.progress import track
+from cardionets.signals import TOGETHER, Signal, bring
 
 BLOCK: Final = 64
 SCHEDULER: Final = "CARDIONETS_SCHEDULER"
@@ -106,7 +105,7 @@ def _fingerprint(listing: Listing, cohort: Cohort, study: Study) -> str:
     here = Path(__file__).parent
     for path in (
         *sorted(here.glob("cohorts/*.py")),
-        *(here / f"{m}.py" for m in ("ecg", "beats", "gates", "cmr", "motion", "measure")),
+        *(here / f"{m}.py" for m in ("ecg", "beats", "gates", "signals", "cmr", "motion", "measure")),
     ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -217,8 +216,9 @@ def run_block(block: Block, target: Path) -> int:
     """Read one block and write its folder; the number of usable records. One thread, so that sums round alike."""
     rows = _Rows()
     with threadpool_limits(1):
-        for entry in block.table.astype(object).itertuples():
-            rows.table.append(_one(entry, block, rows))
+        entries = list(block.table.astype(object).itertuples())
+        for start in range(0, len(entries), TOGETHER):
+            rows.table.extend(_some(entries[start : start + TOGETHER], block, rows))
     with atomic_path(target) as aside:
         aside.mkdir()
         for name, (shape, dtype) in store.layout(block.grid).items():
@@ -228,22 +228,37 @@ def run_block(block: Block, target: Path) -> int:
     return len(rows.arrays["ecg"])
 
 
-def _one(entry: Any, block: Block, rows: _Rows) -> dict[str, Any]:
-    """One record: its reasons, or its rows, features and flags. No fault of a file goes further than its own line."""
-    line: dict[str, Any] = {"reason": "", "further": "", "slot": -1}
+def _some(entries: list[Any], block: Block, rows: _Rows) -> Iterator[dict[str, Any]]:
+    """A line of each record: its reasons, or its rows, features and flags. No fault of a file leaves its own line."""
+    read = [_read(entry, block) for entry in entries]
+    signals = iter(_brought([record for record in read if isinstance(record, EcgRecord)], block))
+    for entry, record in zip(entries, read):
+        found = next(signals) if isinstance(record, EcgRecord) else record
+        line: dict[str, Any] = {"reason": "", "further": "", "slot": -1}
+        if isinstance(found, Signal) and isinstance(record, EcgRecord):
+            rows.add("beat", found.beat)
+            line |= found.measured | found.flags | {"slot": rows.add("ecg", found.ecg)} | _said(record, entry)
+            for view, path in VIEWS.items():
+                line |= {f"{view}_{key}": value for key, value in _view(entry, view, path, block, rows).items()}
+        elif isinstance(found, list):
+            line |= {"reason": found[0], "further": ";".join(found[1:])}
+        yield line
+
+
+def _read(entry: Any, block: Block) -> EcgRecord | list[str]:
     try:
-        record = read_ecg(block.folder / entry.ecg, block.declared)
-        slow = decimate(record.signal, record.rate)
-        reasons = inspect(record, block.gates, block.grid.seconds, slow)
-        if not reasons:
-            line |= _signal(record, slow, block, rows) | _said(record, entry)
+        return read_ecg(block.folder / entry.ecg, block.declared)
     except Exception as fault:
-        reasons = [reason_of(fault)]
-    if reasons:
-        return line | {"reason": reasons[0], "further": ";".join(reasons[1:])}
-    for view, path in VIEWS.items():
-        line |= {f"{view}_{key}": value for key, value in _view(entry, view, path, block, rows).items()}
-    return line
+        return [reason_of(fault)]
+
+
+def _brought(records: list[EcgRecord], block: Block) -> list[Signal | list[str]]:
+    """Recordings on the grid, or reasons; where a fault is not expected each record answers for itself."""
+    settings = block.grid, block.protocol, block.gates
+    try:
+        return bring(records, *settings)
+    except Exception as fault:
+        return [[reason_of(fault)]] if len(records) == 1 else [_brought([one], block)[0] for one in records]
 
 
 def reason_of(fault: Exception) -> str:
@@ -252,24 +267,6 @@ def reason_of(fault: Exception) -> str:
     if isinstance(reason, str) and reason:
         return reason
     return "unreadable" if isinstance(fault, StudyError) else f"unreadable: {type(fault).__name__}"
-
-
-def _signal(record: EcgRecord, slow: Slow, block: Block, rows: _Rows) -> dict[str, Any]:
-    rate = block.grid.rate
-    scores = noise_scores(record.signal, record.rate, block.protocol.mains_hz, slow)
-    signal = harmonise(record.signal, record.rate, block.grid, block.protocol, scores["mains_uv"])
-    peaks = r_peaks(signal, rate)
-    beat = median_beat(signal, peaks, rate)
-    if max(signal.max(), -signal.min(), beat.max(), -beat.min()) > 32767:
-        raise RecordError("amplitude_high", "the signal does not fit 16 bits of 1 uV; exclude it.")
-    flags = noise_flags(scores) | {f"q_{name}": True for name in record.flags}
-    values = (
-        scores
-        | rr_features(peaks, rate)
-        | {"qrs_ms": qrs_duration_ms(beat, rate), "digest": fingerprint(record.signal)}
-    )
-    rows.add("beat", np.rint(beat).astype("<i2"))
-    return values | flags | {"slot": rows.add("ecg", np.rint(signal).astype("<i2"))}
 
 
 def _said(record: EcgRecord, entry: Any) -> dict[str, Any]:

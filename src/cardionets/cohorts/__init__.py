@@ -6,14 +6,17 @@ image.
 
 from __future__ import annotations
 
+import mmap
+import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from cardionets import phenotypes
 from cardionets.config import Cohort, StudyError
@@ -71,6 +74,24 @@ def make_index(records: pd.DataFrame, codes: pd.DataFrame | None = None, notes: 
     coded = pd.DataFrame({name: _text(codes, name) for name in CODE_COLUMNS if name != "date"})
     coded["date"] = dates(_column(codes, "date", None))
     return Index(table, coded[list(CODE_COLUMNS)].reset_index(drop=True), notes)
+
+
+def to_disk(parts: Iterator[pd.DataFrame], folder: Path | None = None) -> pa.Table:
+    """The parts as one table in an unnamed file of ``folder`` (default: TMPDIR), read through the page cache."""
+    first = pa.Table.from_pandas(next(parts), preserve_index=False)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        with pa.ipc.new_file(file, first.schema) as writer:
+            writer.write_table(first)
+            for part in parts:
+                writer.write_table(pa.Table.from_pandas(part, first.schema, preserve_index=False))
+        file.flush()
+        return pa.ipc.open_file(pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))).read_all()
+
+
+def spilled(parts: Iterator[pd.DataFrame]) -> pd.DataFrame:
+    """The parts as one table whose text stays on disk (:func:`to_disk`); it vanishes with the process."""
+    table: pd.DataFrame = to_disk(parts).to_pandas(split_blocks=True)
+    return table
 
 
 def _column(frame: pd.DataFrame, name: str, default: object) -> pd.Series:

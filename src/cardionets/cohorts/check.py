@@ -22,7 +22,7 @@ from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.cines import read_cine
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, Study, StudyError
-from cardionets.ecg import RecordError
+from cardionets.ecg import RecordError, decimate
 from cardionets.progress import track
 
 LEVELS: Final = ("OK", "warning", "error")
@@ -144,7 +144,7 @@ def _signals(found: Findings, records: pd.DataFrame, settings: Cohort, study: St
 
 def _measure(path: Path, key: str, settings: Cohort, study: Study) -> dict[str, Any]:
     record = read_ecg(path, settings.ecg)
-    slow, rate = gates.decimate(record.signal, record.rate)
+    slow, rate = decimate(record.signal, record.rate)
     centred = slow - np.median(slow, axis=1, keepdims=True)
     peaks = beats.r_peaks(centred, rate)
     reasons = gates.inspect(record, study.protocol.quality, study.grid.seconds)

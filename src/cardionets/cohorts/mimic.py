@@ -7,12 +7,14 @@ recorder's statements in ``machine_measurements.csv`` call it, where they do so 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from cardionets.cohorts import CODE_COLUMNS, Index, dates, labels, make_index, read_table
+from cardionets.cohorts import CODE_COLUMNS, ROWS_AT_ONCE, Index, dates, labels, make_index, read_table, spilled
 from cardionets.config import Cohort, StudyError
 
 _TABLES = {
@@ -69,7 +71,9 @@ def _codes(diagnoses: pd.DataFrame, admissions: pd.DataFrame) -> pd.DataFrame:
 
 def _said(part: pd.DataFrame) -> pd.DataFrame:
     """FIBRILLATION or OTHER for each ECG by its statements ``report_0`` ...; those without a clear one are left out."""
-    text = part.filter(regex=r"^report_\d+$").fillna("").agg("; ".join, axis=1).str.lower()
+    text = pd.Series("", index=part.index, dtype="str")
+    for name in (name for name in part if re.fullmatch(r"report_\d+", str(name))):
+        text = text + part[name].fillna("").str.lower() + "; "
     doubt, fibrillates, named = (text.str.contains(pattern) for pattern in (_DOUBT, _FIBRILLATION, _NAMED))
     code = np.select([doubt, fibrillates, named], ["", "FIBRILLATION", "OTHER"], "")
     found: pd.DataFrame = part[["subject_id", "study_id"]].assign(code=code)[code != ""]
@@ -94,15 +98,22 @@ def index(cohort: Cohort) -> Index:
     listed, patients, diagnoses, admissions = _tables(cohort)
     codes, admitted = _codes(diagnoses, admissions), set(admissions["subject_id"].unique())
     del diagnoses, admissions
+    coded = make_index(pd.DataFrame(), pd.concat([codes, _rhythms(cohort)], ignore_index=True)).codes
+    del codes
+    return Index(spilled(_records(listed, patients, admitted)), coded)
+
+
+def _records(listed: pd.DataFrame, patients: pd.DataFrame, admitted: set[str]) -> Iterator[pd.DataFrame]:
+    """The index's rows of the listed ECGs, some thousand at a time."""
     patients = patients.drop_duplicates("subject_id").set_index("subject_id")
-    when = dates(listed["ecg_time"] if "ecg_time" in listed else pd.Series([None] * len(listed)))
-    anchor = patients[["anchor_age", "anchor_year"]].apply(pd.to_numeric, errors="coerce")
-    anchor = anchor.reindex(listed["subject_id"].to_numpy()).reset_index(drop=True)
-    table = pd.DataFrame({"record": listed["study_id"], "person": listed["subject_id"], "ecg_date": when})
-    table["ecg"] = listed["path"].str.removesuffix(".hea") + ".hea"
-    table["age"] = anchor["anchor_age"] + when.dt.year - anchor["anchor_year"]
-    table["sex"] = listed["subject_id"].map(patients["gender"])
-    table["coded"] = np.where(_among(listed["subject_id"], admitted), "full", "none")
-    del listed, patients
-    codes = pd.concat([codes, _rhythms(cohort)], ignore_index=True)
-    return make_index(table, codes)
+    anchors = patients[["anchor_age", "anchor_year"]].apply(pd.to_numeric, errors="coerce")
+    for start in range(0, max(1, len(listed)), ROWS_AT_ONCE):
+        part = listed.iloc[start : start + ROWS_AT_ONCE].reset_index(drop=True)
+        when = dates(part["ecg_time"] if "ecg_time" in part else pd.Series([None] * len(part)))
+        anchor = anchors.reindex(part["subject_id"].to_numpy()).reset_index(drop=True)
+        table = pd.DataFrame({"record": part["study_id"], "person": part["subject_id"], "ecg_date": when})
+        table["ecg"] = part["path"].str.removesuffix(".hea") + ".hea"
+        table["age"] = anchor["anchor_age"] + when.dt.year - anchor["anchor_year"]
+        table["sex"] = part["subject_id"].map(patients["gender"])
+        table["coded"] = np.where(_among(part["subject_id"], admitted), "full", "none")
+        yield make_index(table).records
