@@ -94,6 +94,8 @@ def test_index_leads_to_everything_by_relative_links(reports: Path) -> None:
         assert f"ukb/{stage}/{stage}.html" in links
         assert f"ukb/{stage}/tables/flow.csv" in links
     assert "SIMULATED" in path.read_text()
+    assert topics.question(STUDY, "validate") in path.read_text() and topics.question(STUDY, "validate").endswith("?")
+    assert topics.question(STUDY, "no_such_stage") == ""
 
 
 def test_study_page_is_self_contained_and_repeats_byte_for_byte(reports: Path) -> None:

@@ -73,7 +73,7 @@ def _stages(folder: Path) -> list[Path]:
     return sorted(present, key=lambda p: (known.index(p.name) if p.name in known else len(known), p.name))
 
 
-def _card(reports: Path, stage: Path) -> str:
+def _card(study: Study, reports: Path, stage: Path) -> str:
     def link(path: Path) -> str:
         return html.escape(path.relative_to(reports).as_posix())
 
@@ -84,12 +84,14 @@ def _card(reports: Path, stage: Path) -> str:
     shown = f'<img loading="lazy" alt="{html.escape(pictures[0].stem)}" src="{link(pictures[0])}">' if pictures else ""
     rows = sorted(stage.glob("tables/*.csv"))
     files = "".join(f'<li><a href="{link(p)}">{html.escape(p.name)}</a></li>' for p in [*pictures, *rows])
-    listed = (
-        f"<details><summary>{len(pictures)} figures, {len(rows)} tables</summary><ul>{files}</ul></details>"
-        if files
-        else ""
-    )
-    return f'<div class="card"><h3>{head}</h3>{shown}{listed}</div>'
+    held = f"{_count(len(pictures), 'figure')}, {_count(len(rows), 'table')}"
+    listed = f"<details><summary>{held}</summary><ul>{files}</ul></details>" if files else ""
+    asked = html.escape(topics.question(study, stage.name))
+    return f'<div class="card"><h3>{head}</h3><p class="dim">{asked}</p>{shown}{listed}</div>'
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def build_index(study: Study, reports: Path | None = None, front: str = "") -> Path:
@@ -105,7 +107,7 @@ def build_index(study: Study, reports: Path | None = None, front: str = "") -> P
     read_first = f'<p><a href="{html.escape(front)}"><b>Read first: the report of the study on one page</b></a></p>'
     sections = [read_first] if front else []
     for folder in folders:
-        cards = "\n".join(_card(reports, stage) for stage in _stages(folder))
+        cards = "\n".join(_card(study, reports, stage) for stage in _stages(folder))
         name = html.escape(_label(study, folder.name))
         sections.append(
             f'<section id="{folder.name}">\n<h2>{name}</h2>\n<div class="grid">\n{cards}\n</div>\n</section>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from cardionets.figures.base import Provenance
 
 MOST_ROWS, MOST_COLUMNS = 80, 12
 PICTURES: Final = (".gif", ".png")
-
+QUESTION: Final = re.compile(r"\*\*Question\.\*\* (.*?)\n#\s*\n", re.DOTALL)
 
 FIGURES: Final = {
     "flow": "Recordings and people from the centre's records to the people judged, with the reason of every exclusion.",
@@ -121,6 +122,13 @@ AFTER_POOLING: Final = (
         )
     ),
 )
+
+
+def question(study: Study, stage: str) -> str:
+    """What the notebook of a stage asks, in its own words; empty where there is no such notebook."""
+    path = study.path("notebooks", f"{stage}.py")
+    asked = QUESTION.search(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return " ".join(asked[1].replace("\n#", " ").split()) if asked else ""
 
 
 def section(study: Study, reports: Path, topic: Topic, cohorts: Sequence[str]) -> page.Section | None:

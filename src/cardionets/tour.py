@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +9,11 @@ import pandas as pd
 import yaml
 from IPython.display import HTML, Image, Markdown, display
 
-from cardionets import diseases, phenotypes, tables
+from cardionets import diseases, phenotypes, tables, topics
 from cardionets.config import STUDY, Study, StudyError
 from cardionets.figures.base import Provenance, smaller
 from cardionets.sources import FOLDER as SOURCES
 
-QUESTION = re.compile(r"\*\*Question\.\*\* (.*?)\n#\s*\n", re.DOTALL)
 ARMS = ("covariates", "beat_ridge", "scratch", "mae", "aligned", "aligned_teacher", "aligned_covariates", "cmr")
 
 
@@ -50,12 +48,9 @@ def stops(study: Study, cohort: str) -> pd.DataFrame:
     """
     rows = []
     for stage in _pipeline(study):
-        text = study.path("notebooks", f"{stage}.py").read_text(encoding="utf-8")
-        asked = QUESTION.search(text)
-        question = " ".join(asked[1].replace("\n#", " ").split()) if asked else ""
         there = published(study, cohort, stage)
         result = there.relative_to(study.root).as_posix() if there else f"not yet: {command(study, cohort, stage)}"
-        rows.append((stage, question, result))
+        rows.append((stage, topics.question(study, stage), result))
     return pd.DataFrame(rows, columns=["stage", "question", "result"])
 
 
