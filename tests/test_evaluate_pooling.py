@@ -122,3 +122,12 @@ def test_all_four_measures_are_pooled_and_left_out_on_their_own_scale() -> None:
         assert left["estimate"] == pytest.approx(direct.estimate.value) and left["upper"] == direct.estimate.upper
     few = table[table["cohort"].isin(["a", "b"])]
     assert pooling.leave_each_out(few).empty and len(list(pooling.groups(few))) == 4
+
+
+def test_a_centre_at_the_edge_of_the_scale_is_left_out_of_the_pool() -> None:
+    rows = [("a", 0.8, 0.7, 0.87), ("b", 0.7, 0.6, 0.8), ("c", 1.0, 0.59, 1.0), ("d", 0.9, 0.0, 0.99)]
+    table = pd.DataFrame(rows, columns=["cohort", "estimate", "lower", "upper"])
+    table = table.assign(endpoint="cad", arm="aligned", fraction=1.0, metric="auc", split="test", n=90, events=9.0)
+    row = pooling.pool_metrics(table).iloc[0]
+    assert (row["k"], row["cohorts"]) == (2, "a;b") and 0.7 < row["estimate"] < 0.8
+    assert set(pooling.leave_each_out(table.iloc[[0, 1, 2]])["left_out"]) == set()

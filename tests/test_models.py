@@ -18,7 +18,7 @@ from cardionets.models.align import Aligner, AlignSettings, align_loss
 from cardionets.models.cmr_mae import CmrEncoder, CmrMae, CmrMaeSettings, augment_cine, cmr_mae_loss, info_nce
 from cardionets.models.ecg_mae import EcgEncoder, EcgMae, EcgMaeSettings, augment, crops, ecg_mae_loss, masked_error
 from cardionets.models.heads import Basis, Curves, HeadSettings, LinearHead, fit_ridge, left_out, mean_head
-from cardionets.models.layers import keep_visible, put_tokens, sine_positions_2d, take_tokens
+from cardionets.models.layers import hidden_tokens, keep_visible, put_tokens, sine_positions_2d, take_tokens
 from cardionets.models.supervised import EcgNetwork, supervised_loss
 from cardionets.models.waves import Measurements
 from tests.toy_study import PRESET
@@ -371,3 +371,10 @@ def test_left_out_predictions_are_those_of_refitting_without_the_row() -> None:
             w, mean, centre = ridge(np.delete(everyone, i), alpha, y[:, k])
             expected[i, k] = (z[i] - centre) @ w + mean
     assert left_out(whole, y, basis, x, penalty) == pytest.approx(expected, abs=1e-9)
+
+
+def test_hidden_tokens_are_all_that_are_not_visible() -> None:
+    visible, mask = keep_visible(torch.rand(5, 24, generator=torch.Generator().manual_seed(1)), 9)
+    hidden = hidden_tokens(mask, 9)
+    assert hidden.shape == (5, 15) and (hidden.diff(dim=1) > 0).all()
+    assert torch.equal(torch.cat([visible, hidden], 1).sort(1).values, torch.arange(24).expand(5, -1))

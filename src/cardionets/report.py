@@ -12,8 +12,7 @@ import pandas as pd
 from cardionets import figures, pack, page, pdf, received, tables, topics
 from cardionets.config import STUDY, Study, StudyError
 from cardionets.evaluate.people import COLUMNS as PEOPLE
-from cardionets.evaluate.pooling import pool_metrics, pool_on
-from cardionets.evaluate.scales import SCALES
+from cardionets.evaluate.pooling import pool_metrics, pool_rows, usable
 from cardionets.figures.base import Provenance, png_bytes
 
 STAGES = {
@@ -229,16 +228,15 @@ def pooled_section(study: Study, metrics: pd.DataFrame, arm: str, cohorts: Seque
     rows = rows[rows["fraction"] == rows["fraction"].max()]
     section = page.Section("Pooled across centres", [_pool_lead(study, cohorts)])
     for endpoint, group in rows.groupby("endpoint", sort=False):
-        usable = group.dropna(subset=["estimate", "lower", "upper"])
-        if len(usable) < 2:
+        known = usable(group)
+        if len(known) < 2:
             section.paragraphs.append(f"{tables.endpoint_label(str(endpoint))}: fewer than 2 centres are estimable.")
             continue
-        value, lower, upper = usable[["estimate", "lower", "upper"]].to_numpy(float).T
-        pooled = pool_on(SCALES["auc"], value, lower, upper, level)
-        shown = usable.assign(cohort=[_label(study, c) for c in usable["cohort"]])
+        pooled = pool_rows("auc", known, level)
+        shown = known.assign(cohort=[_label(study, c) for c in known["cohort"]])
         title = tables.endpoint_label(str(endpoint))
         figure = figures.forest(shown, pooled, "AUC", title, 0.5)
-        n = int(usable["n"].sum())
+        n = int(known["n"].sum())
         data = png_bytes(figure, Provenance.of(study, "External cohorts", n))
         section.pictures.append(page.Picture(data, f"{title}: AUC of {arm} at each centre, and pooled."))
     top = metrics[(metrics["arm"] == arm) & metrics["cohort"].isin(cohorts)]

@@ -128,8 +128,9 @@ def usable(metrics: pd.DataFrame) -> pd.DataFrame:
     known = metrics.dropna(subset=["estimate", "lower", "upper"])
     known = known[known["upper"] > known["lower"]]
     with np.errstate(all="ignore"):
-        on_scale = [SCALES[m].forward(float(value)) for m, value in zip(known["metric"], known["estimate"])]
-    return known[np.isfinite(np.array(on_scale, np.float64))]
+        bounds = known[["metric", "estimate", "lower", "upper"]].itertuples(index=False)
+        inside = [all(np.isfinite(SCALES[metric].forward(float(v))) for v in values) for metric, *values in bounds]
+    return known[np.array(inside, bool)]
 
 
 def groups(metrics: pd.DataFrame, fewest: int = 2) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:

@@ -174,7 +174,7 @@ class CmrMae(nn.Module):
         assert isinstance(encoder, CmrEncoder)
         count = s.encoder.side**2
         visible, mask = keep_visible(draw.uniform(len(cine), count), max(1, round(count * (1 - s.mask))))
-        patches, hidden = encoder.patches(cine), hidden_tokens(mask)
+        patches, hidden = encoder.patches(cine), hidden_tokens(mask, visible.shape[1])
         encoded = encoder.encode(patches, visible)  # (b, k, dim)
         tokens = put_tokens(self.narrow[view](encoded), visible, self.hidden, count)
         decoded = self.decoders[view](tokens + self.get_buffer("decoder_position"))

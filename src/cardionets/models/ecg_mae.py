@@ -257,8 +257,8 @@ def ecg_mae_loss(model: EcgMae, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     signal = augment(batch["ecg"], encoder.settings.samples, settings.noise_uv, draw)
     patches = encoder.patches(signal, batch["beat"])
     visible, mask, kept = model.choose(len(signal), draw)
-    hidden = [hidden_tokens(part) for part in model.by_kind(mask)]
     seen = visible[:, :kept], visible[:, kept:] - encoder.settings.record_tokens
+    hidden = [hidden_tokens(part, at.shape[1]) for part, at in zip(model.by_kind(mask), seen)]
     encoded = encoder.trunk(encoder.tokens(patches, seen))  # (b, k, dim)
     rebuilt = zip(model.reconstruct(encoded, visible, hidden), patches, hidden)
     errors = [(made - take_tokens(real, at)).square().mean(-1) for made, real, at in rebuilt]

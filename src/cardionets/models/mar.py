@@ -291,7 +291,7 @@ def mar_loss(model: Mar, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     visible, hidden = keep_visible(draw.uniform(len(x), model.tokens), keep)
     known = model.known(batch["condition"], batch["guess"], draw.uniform(len(x)) < s.drop_condition)
     z = model.predict(x, visible, known)
-    index = hidden_tokens(hidden)
+    index = hidden_tokens(hidden, keep)
     target = repeat(take_tokens(x, index), "b k c -> (r b k) c", r=s.head_draws)
     given = repeat(take_tokens(z, index), "b k d -> (r b k) d", r=s.head_draws)
     return {"loss": model.head_loss(target, given, draw).mean()}
