@@ -46,7 +46,7 @@ named = shown.assign(cohort=shown["centre"])
 for key, rows in pooling.groups(named[named["metric"] == "auc"]):
     summary, title = pooling.pool_rows("auc", rows, level), f"{tables.endpoint_label(key['endpoint'])}, arm {arm}"
     name = f"forest_{key['endpoint']}"
-    book.figure(figures.forest(rows, summary, "AUC", title, 0.5), name, int(rows["n"].sum()))
+    book.figure(figures.forest(rows, summary, "AUC", title, 0.5), name)
 
 # %% [markdown]
 # Calibration, and the correlation of the phenotypes where centres measured them: one sheet each. O/E is pooled on the

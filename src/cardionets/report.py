@@ -236,8 +236,7 @@ def pooled_section(study: Study, metrics: pd.DataFrame, arm: str, cohorts: Seque
         shown = known.assign(cohort=[_label(study, c) for c in known["cohort"]])
         title = tables.endpoint_label(str(endpoint))
         figure = figures.forest(shown, pooled, "AUC", title, 0.5)
-        n = int(known["n"].sum())
-        data = png_bytes(figure, Provenance.of(study, "External cohorts", n))
+        data = png_bytes(figure, Provenance.of(study, "External cohorts"))
         section.pictures.append(page.Picture(data, f"{title}: AUC of {arm} at each centre, and pooled."))
     top = metrics[(metrics["arm"] == arm) & metrics["cohort"].isin(cohorts)]
     top = top[(top["fraction"] == top["fraction"].max()) & top["metric"].isin(POOLED)]
