@@ -54,7 +54,7 @@ def test_codes_of_some_records_are_those_of_their_people(index: Index, tmp_path:
 
 def test_any_number_of_rows_at_once(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_listing(index, "here", "salt", tmp_path)
-    monkeypatch.setattr(listing, "AT_ONCE", 2)
+    monkeypatch.setattr(listing, "ROWS_AT_ONCE", 2)
     before = pa.total_allocated_bytes()
     some = make_listing(index, "here", "salt", tmp_path)
     assert pa.total_allocated_bytes() == before  # both tables lie in the file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cardionets import phenotypes, splits
-from cardionets.cohorts import Index, labels, to_disk
-
-AT_ONCE: Final = 20_000
-"""Rows that are held as a table while a cohort is planned."""
+from cardionets.cohorts import ROWS_AT_ONCE, Index, labels, to_disk
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,8 @@ class Listing:
 
     def parts(self, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
         """The records that nobody excluded, some thousand at a time."""
-        for start in range(0, self.count, AT_ONCE):
-            yield self.rows(start, min(start + AT_ONCE, self.count), columns)
+        for start in range(0, self.count, ROWS_AT_ONCE):
+            yield self.rows(start, min(start + ROWS_AT_ONCE, self.count), columns)
 
     def codes_of(self, start: int, stop: int) -> pd.DataFrame:
         """The codes of the people of some records that nobody excluded."""
@@ -69,7 +66,9 @@ def make_listing(index: Index, centre: str, salt: str, folder: Path) -> Listing:
     codes, coded = _codes(index, person[np.argsort(order)])
     return Listing(
         to_disk(_in_order(records, order, ids), folder),
-        to_disk((codes.iloc[start : start + AT_ONCE] for start in range(0, max(1, len(codes)), AT_ONCE)), folder),
+        to_disk(
+            (codes.iloc[start : start + ROWS_AT_ONCE] for start in range(0, max(1, len(codes)), ROWS_AT_ONCE)), folder
+        ),
         int((~excluded).sum()),
         person,
         coded,
@@ -80,14 +79,14 @@ def make_listing(index: Index, centre: str, salt: str, folder: Path) -> Listing:
 
 def _numbers(raw: pd.Series, kind: str, centre: str, salt: str) -> NDArray[np.uint64]:
     """Pseudonyms of all rows as the numbers they write in hexadecimal digits, which sort alike."""
-    parts = (raw.iloc[start : start + AT_ONCE].to_numpy(object) for start in range(0, len(raw), AT_ONCE))
+    parts = (raw.iloc[start : start + ROWS_AT_ONCE].to_numpy(object) for start in range(0, len(raw), ROWS_AT_ONCE))
     named = (splits.pseudonyms(part, kind, centre, salt) for part in parts)
     return np.concatenate([np.array([int(name, 16) for name in names], np.uint64) for names in named])
 
 
 def _in_order(records: pd.DataFrame, order: NDArray[Any], ids: dict[str, NDArray[np.uint64]]) -> Iterator[pd.DataFrame]:
-    for start in range(0, len(order), AT_ONCE):
-        rows = order[start : start + AT_ONCE]
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        rows = order[start : start + ROWS_AT_ONCE]
         names = {
             f"{kind}_id": [f"{number:0{splits.PSEUDONYM_DIGITS}x}" for number in numbers[rows].tolist()]
             for kind, numbers in ids.items()
@@ -99,10 +98,10 @@ def _codes(index: Index, person: NDArray[np.int32]) -> tuple[pd.DataFrame, NDArr
     # Codes that decide something and whose person has a record, ordered by the number of the person
     codes = index.codes[labels.decides(index.codes["vocabulary"], index.codes["code"])]
     numbers = dict[str, int]()
-    for start in range(0, len(person), AT_ONCE):
-        some = slice(start, start + AT_ONCE)
+    for start in range(0, len(person), ROWS_AT_ONCE):
+        some = slice(start, start + ROWS_AT_ONCE)
         numbers.update(zip(index.records["person"].iloc[some].to_numpy(object), person[some].tolist()))
-    parts = (codes["person"].iloc[start : start + AT_ONCE] for start in range(0, len(codes), AT_ONCE))
+    parts = (codes["person"].iloc[start : start + ROWS_AT_ONCE] for start in range(0, len(codes), ROWS_AT_ONCE))
     found = (np.array([numbers.get(name, -1) for name in part.to_numpy(object)], np.int32) for part in parts)
     coded = np.concatenate([np.empty(0, np.int32), *found])
     order = np.argsort(coded, kind="stable")[np.count_nonzero(coded < 0) :]

@@ -38,6 +38,7 @@ NUMBERS: Final = ("age", "height_cm", "weight_kg")
 DATES: Final = ("ecg_date", "cmr_date")
 CODE_COLUMNS: Final = ("person", "record", "vocabulary", "code", "date")
 ROWS_AT_ONCE: Final = 20_000
+"""Rows that are held as a table while a cohort is indexed and planned."""
 _AS_WRITTEN: Final[dict[str, Any]] = {"dtype": str, "keep_default_na": False, "na_values": [""]}
 CODED: Final = ("none", "ecg", "full")
 """What the absence of a code means: nothing known; the ECG's own findings are absent; every disease is absent."""
