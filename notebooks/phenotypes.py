@@ -16,13 +16,14 @@
 # **Inputs.** `store/` of the paired cohort, frozen encoders; labels of training people, penalties chosen on validation
 # people.
 #
-# **Outputs.** `weights/phenotypes/`: one head per arm and fraction of labels.
+# **Outputs.** `weights/phenotypes/`: one head per arm and fraction of labels; `weights/conformal.csv` and
+# `weights/reference.csv`: what one person's numbers are held against.
 
 # %% tags=["parameters"]
 force = False
 
 # %%
-from cardionets import arms
+from cardionets import arms, norms
 from cardionets.workbook import Workbook
 
 book = Workbook("phenotypes")
@@ -37,3 +38,11 @@ fitted = arms.fit_phenotypes(book.study, force)
 
 # %%
 book.table(fitted.reset_index(), "validation", "Mean R2 of validation people, per arm and fraction of labels", rows=60)
+
+# %% [markdown]
+# For the page of a single patient: how far a 90 % interval reaches to either side (conformal, on validation people),
+# and, in `weights/reference.csv`, what is usual in healthy people of the same sex and age.
+
+# %%
+widths = norms.write_phenotypes(book.study).drop(columns=["level", "weights"])
+book.table(widths, "intervals", "Half-widths of 90 % intervals, full labels")

@@ -17,8 +17,8 @@
 # validation people.
 #
 # **Outputs.** `weights/screening/`: one head per arm and disease; `weights/subtypes/`: dilated, hypertrophic or
-# restrictive, given cardiomyopathy; `weights/*.csv`: thresholds, conformal widths,
-# reference ranges, prevalence; `weights/novelty/`: which ECGs are familiar.
+# restrictive, given cardiomyopathy; `weights/*.csv`: thresholds, prevalence; `weights/novelty/`: which ECGs are
+# familiar.
 
 # %% tags=["parameters"]
 force = False
@@ -43,11 +43,11 @@ book.table(fitted.reset_index(), "validation", "Skill on validation people: 1 - 
 book.table(operating.choose(book.study), "thresholds", "Thresholds, carried to every centre", rows=80)
 
 # %% [markdown]
-# For the page of a single patient: how wide a 90 % interval is (conformal, on validation people), and what is usual in
-# healthy people of the same sex and age.
+# For the page of a single patient, and for a centre that moves a threshold: how common each disease was among the
+# people that screening learnt from.
 
 # %%
-norms.write(book.study)
+book.table(norms.write_prevalence(book.study), "prevalence", "Prevalence at development, training people")
 
 # %% [markdown]
 # How far an embedding may lie from those of training people before the record counts as new: 5 % of validation people

@@ -110,7 +110,7 @@ def test_intervals_cover_new_people() -> None:
 
 
 def test_stored_intervals_are_those_of_the_validation_people(study: Study) -> None:
-    norms.write(study)
+    norms.write_phenotypes(study)
     table = pd.read_csv(study.path("weights", "conformal.csv"))
     assert set(table["arm"]) == set(norms.ARMS)
     name = "lv_mass"

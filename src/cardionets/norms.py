@@ -33,15 +33,19 @@ REFERENCE: Final = ["endpoint", "sex", "age_band", "n", "lower", "upper"]
 PREVALENCE: Final = ["endpoint", "n", "prevalence"]
 
 
-def write(study: Study) -> None:
-    """Write the three tables beside the weights."""
-    conformal(study)
+def write_phenotypes(study: Study) -> pd.DataFrame:
+    """Write ``weights/conformal.csv`` and ``weights/reference.csv``; returns the first (:func:`conformal`)."""
     _keep(study, "reference", reference(study))
-    _keep(study, "prevalence", prevalence(study))
+    return _keep(study, "conformal", conformal(study))
+
+
+def write_prevalence(study: Study) -> pd.DataFrame:
+    """Write and return ``weights/prevalence.csv`` (:func:`prevalence`)."""
+    return _keep(study, "prevalence", prevalence(study))
 
 
 def conformal(study: Study) -> pd.DataFrame:
-    """Write ``weights/conformal.csv``: half-widths of 90 % intervals of :data:`ARMS`, from validation people.
+    """Half-widths of 90 % intervals of :data:`ARMS`, from validation people.
 
     Split conformal prediction (Vovk et al. 2005; Lei et al., JASA 2018;113:1094): the k-th smallest absolute residual
     of n people, k = ceil((n + 1) 0.9), first record of each. The same people chose the penalty of the heads.
@@ -58,7 +62,7 @@ def conformal(study: Study) -> pd.DataFrame:
     features = Features(study, study.protocol.study.paired)
     first = ~features.records["person"].duplicated() & (features.records["split"] == "val")
     found = tidy(features.records, list(frames(fitted, features, np.flatnonzero(first), (1.0,))))
-    return _keep(study, "conformal", half_widths(found, features.records, _stamp(study)))
+    return half_widths(found, features.records, _stamp(study))
 
 
 def reference(study: Study) -> pd.DataFrame:
