@@ -23,7 +23,8 @@
 arm = "aligned"
 
 # %%
-from cardionets import pack, report, views
+from cardionets import pack, received, report, views
+from cardionets.findings import Findings
 from cardionets.workbook import Workbook
 
 book = Workbook("report")
@@ -34,8 +35,8 @@ found = report.read_results(book.study.path("results"), book.study.path("receive
 # Every number below is read from the metrics tables.
 
 # %%
-for sentence in report.in_words(book.study, found, arm):
-    print(f"- {sentence}")
+external = received.external(book.study)
+print("\n".join(Findings(book.study, found, arm, external).in_words()))
 
 # %%
 page = report.build_study(book.study, found, out=book.out / "study.html")

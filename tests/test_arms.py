@@ -11,7 +11,19 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from cardionets import arms, diseases, embed, export, frozen, operating, phenotypes, predict, represent, weights
+from cardionets import (
+    arm_table,
+    arms,
+    diseases,
+    embed,
+    export,
+    frozen,
+    operating,
+    phenotypes,
+    predict,
+    represent,
+    weights,
+)
 from cardionets.config import Study, StudyError
 from cardionets.evaluate.metrics import evaluate
 from cardionets.features import Features, People
@@ -127,10 +139,10 @@ def test_blocks_keep_the_scale_of_learnt_features() -> None:
 
 def test_every_arm_is_fitted_at_every_fraction(study: Study) -> None:
     fitted = arms.load_arms(study, "phenotypes")
-    wanted = {(n, f) for n, a in frozen.ARMS.items() if "phenotypes" in a.tasks for f in (0.5, 1.0)}
+    wanted = {(n, f) for n, a in arm_table.ARMS.items() if "phenotypes" in a.tasks for f in (0.5, 1.0)}
     assert set(fitted.models) == wanted
     screening = arms.load_arms(study, "screening")
-    assert {n for n, _ in screening.models} == {n for n, a in frozen.ARMS.items() if "diseases" in a.tasks}
+    assert {n for n, _ in screening.models} == {n for n, a in arm_table.ARMS.items() if "diseases" in a.tasks}
     card = weights.read_card(study.path("weights", "phenotypes"))
     assert card.data["simulated"] is True and card.metrics["aligned@1"] > card.metrics["covariates@1"]
 
@@ -154,7 +166,7 @@ def test_predictions_are_tidy_and_leave_training_people_out(study: Study) -> Non
     assert set(table["split"]) == {"val", "test"} and np.isfinite(table["value"]).all()
     assert not table.duplicated(["record", "arm", "fraction", "endpoint"]).any()
     rule = table[table["arm"].isin(["rr_rule", "aligned_rhythm"])]
-    assert rule["arm"].nunique() == 2 and set(rule["endpoint"]) == set(frozen.FIBRILLATION)
+    assert rule["arm"].nunique() == 2 and set(rule["endpoint"]) == set(arm_table.FIBRILLATION)
     sick = table[table["endpoint"].isin(diseases.NAMES)]
     assert sick["value"].between(0, 1).all()
     abroad = predictions(study, "qph")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import linprog
 
-from cardionets import aggregates, disclosure, frozen, judge, vocabulary
+from cardionets import aggregates, arm_table, disclosure, judge, vocabulary
 from cardionets.config import Study
 from cardionets.evaluate import binned, trust
 from cardionets.evaluate.estimate import NotEstimableError
@@ -176,7 +176,7 @@ def test_people_levels_add_up_and_stay_hidden() -> None:
 
 
 def test_vocabulary_knows_every_arm_and_reason() -> None:
-    assert set(frozen.ARMS) <= set(vocabulary.ARMS)
+    assert set(arm_table.ARMS) <= set(vocabulary.ARMS)
     assert set(judge.ARMS) <= set(vocabulary.ARMS)
     study = Study(ROOT)
     for reason in ("unreadable", "amplitude_high_x5", "leads_swapped_II_V2", "sax: missing", "unreadable: ValueError"):

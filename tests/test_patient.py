@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from cardionets import (
+    arm_table,
     arms,
     at_site,
     diseases,
     figures,
-    frozen,
     norms,
     operating,
     patient,
@@ -193,7 +193,7 @@ def test_answer_is_what_the_pipeline_predicts(study: Study, complete: bool) -> N
             own[own["record"] == record].set_index("endpoint")["value"].drop(list(diseases.SUBTYPES), errors="ignore")
         )
         expected = expected[expected.index.isin(phenotypes.NAMES) == (values.keys() <= set(phenotypes.NAMES))]
-        assert values.keys() == set(expected.index) - (set() if arm == "aligned_mae" else set(frozen.ON_ECG))
+        assert values.keys() == set(expected.index) - (set() if arm == "aligned_mae" else set(arm_table.ON_ECG))
         assert list(values.values()) == pytest.approx(list(expected[list(values)]), rel=1e-3, abs=1e-4)
     thresholds = operating.load(study).set_index(["arm", "endpoint"])["threshold"]
     for risk in found.risks:
@@ -376,7 +376,7 @@ def test_a_site_has_its_own_probabilities_and_the_same_decisions(
     monkeypatch.chdir(study.root)
     found = patient.of_file(study, file, DECLARED)
     home = {risk.disease: risk for risk in patient.answer(study, found).risks}
-    name = next(d for d, r in home.items() if np.isfinite(r.threshold) and d not in frozen.ON_ECG)
+    name = next(d for d, r in home.items() if np.isfinite(r.threshold) and d not in arm_table.ON_ECG)
     folder = study.path("results", "qph")
     folder.mkdir(parents=True)
     rows = [

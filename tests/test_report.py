@@ -10,8 +10,10 @@ from PIL import Image
 
 from cardionets import page, pdf, report, tables, topics, views
 from cardionets.config import Study, StudyError
+from cardionets.evaluate.pooling import pool_rows
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.figures.base import Provenance
+from cardionets.findings import Findings
 
 STUDY = Study(Path(__file__).parents[1])
 ORIGIN = Provenance("UK Biobank", 10, "demo", "abcd1234", True)
@@ -20,7 +22,7 @@ ORIGIN = Provenance("UK Biobank", 10, "demo", "abcd1234", True)
 def metrics() -> pd.DataFrame:
     rows = []
     for k, cohort in enumerate(("ukb", "fahzu", "sahzu", "qph")):
-        for arm, value in (("aligned", 0.71 + 0.03 * k), ("ridge", 0.6)):
+        for arm, value in (("aligned", 0.71 + 0.03 * k), ("beat_ridge", 0.6)):
             rows.append((cohort, "cad", arm, 1.0, "test", "auc", value, value - 0.05, value + 0.05, 200, 30, ""))
             rows.append(
                 (cohort, "lbbb", arm, 1.0, "test", "auc", np.nan, np.nan, np.nan, 200, 0, "not estimable: because")
@@ -42,7 +44,7 @@ def metrics() -> pd.DataFrame:
                 )
             )
         gap = ("test", "mean_r2_difference", -0.055, -0.081, -0.029, 190, None, "")
-        rows.append((cohort, "all_phenotypes", "ridge minus aligned", 0.1, *gap))
+        rows.append((cohort, "all_phenotypes", "beat_ridge minus aligned", 0.1, *gap))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"events": "Int64"})
 
 
@@ -110,18 +112,56 @@ def test_study_page_is_self_contained_and_repeats_byte_for_byte(reports: Path) -
     assert again.read_text() == text
 
 
-def test_every_number_in_words_comes_from_the_table(reports: Path) -> None:
+def test_every_number_of_the_findings_comes_from_the_table(reports: Path) -> None:
     table = metrics()
     text = report.build_study(STUDY, table, reports).read_text()
-    assert "0.71 (0.66 to 0.76)" in text
-    assert "better than ridge 0.055 (0.029 to 0.081)" in text  # turned round, so that it reads aligned minus ridge
-    assert "1 of 2 diseases were not estimable" in text
+    assert "0.71 (0.66 to 0.76), 30 / 200" in text
+    assert "better than beat ridge 0.055 (0.029 to 0.081)" in text  # turned round, so that it reads aligned minus ridge
     assert "12345" in text
     assert "&lt;kept&gt;" in text
     table.loc[table["estimate"] == 0.71, ["estimate", "lower", "upper"]] = [0.61, 0.55, 0.67]
     changed = report.build_study(STUDY, table, reports).read_text()
     assert "0.71 (0.66 to 0.76)" not in changed
     assert "0.61 (0.55 to 0.67)" in changed
+
+
+def test_findings_answer_with_the_external_centres_pooled() -> None:
+    table = metrics()
+    found = Findings(STUDY, table, "aligned", ["fahzu", "sahzu", "qph"])
+    words = " ".join(found.in_words())
+    known = table[(table["metric"] == "auc") & (table["arm"] == "aligned") & table["cohort"].ne("ukb")].dropna(
+        subset=["estimate"]
+    )
+    pooled = pool_rows("auc", known).estimate
+    assert f"{pooled.value:.2f} ({pooled.lower:.2f} to {pooled.upper:.2f}) for Coronary artery disease" in words
+    frame = found.section().tables[0].frame.set_index("disease")
+    assert list(frame) == ["UK Biobank", "FAHZU", "SAHZU", "QPH", "external, pooled"]
+    assert (frame.loc["Left bundle branch block"].drop("external, pooled").str.startswith("–")).all()
+    nobody = Findings(STUDY, table[table["metric"] == "none"], "aligned").section()
+    assert not nobody.answers and not nobody.tables
+
+
+@pytest.mark.parametrize(("lower", "upper", "words"), [(0.1, 0.3, "better"), (-0.1, 0.3, "not"), (-3, -1, "worse")])
+def test_a_difference_is_judged_by_its_interval(lower: float, upper: float, words: str) -> None:
+    table = metrics()
+    own = table["metric"] == "mean_r2_difference"
+    table.loc[own, ["estimate", "lower", "upper"]] = [-(lower + upper) / 2, -upper, -lower]
+    said = [line for line in Findings(STUDY, table, "aligned").in_words() if "mean R²" in line]
+    assert said and all(line.split("; ")[1].startswith(words) for line in said)
+
+
+def test_drawn_hearts_are_told_beside_what_needs_no_patient() -> None:
+    rows = [
+        ("cine_sax", "generated", "ssim", 0.5, 0.4, 0.6),
+        ("cine_sax", "generated - ridge", "ssim", -0.2, -0.3, -0.1),
+        ("lv_edv", "generated", "r", 0.6, 0.5, 0.7),
+        ("lv_edv", "direct", "r", 0.7, 0.6, 0.8),
+    ]
+    table = pd.DataFrame(rows, columns=["endpoint", "arm", "metric", "estimate", "lower", "upper"])
+    table = table.assign(cohort="ukb", fraction=1.0, split="test", n=90, events=None, note="")
+    *_, first, second = Findings(STUDY, table, "aligned").in_words()
+    assert "n = 90: SSIM 0.50 (0.40 to 0.60); worse than ridge −0.200 (−0.300 to −0.100)." in first
+    assert "0.60 (0.50 to 0.70) and 0.70 (0.60 to 0.80)" in second
 
 
 def test_methods_follow_the_settings() -> None:
@@ -140,9 +180,9 @@ def test_only_external_cohorts_are_pooled(reports: Path) -> None:
 
 def test_the_arm_is_not_chosen_by_its_result() -> None:
     table = metrics()
-    table.loc[table["arm"] == "ridge", "estimate"] = 0.99
+    table.loc[table["arm"] == "beat_ridge", "estimate"] = 0.99
     assert report.best_arm(table) == "aligned"
-    assert report.best_arm(table[table["arm"] == "ridge"]) == "ridge"
+    assert report.best_arm(table[table["arm"] == "beat_ridge"]) == "beat_ridge"
 
 
 def test_summary_and_results(tmp_path: Path) -> None:
@@ -258,7 +298,7 @@ def test_cells_and_widths_in_print() -> None:
 
 def test_sections_come_in_the_order_of_a_paper(reports: Path) -> None:
     text = report.build_study(STUDY, metrics(), reports).read_text()
-    order = [text.index(f"<h2>{name}</h2>") for name in ("Results in words", "Participants", "Methods")]
+    order = [text.index(f"<h2>{name}</h2>") for name in ("Findings", "Participants", "Methods")]
     assert order == sorted(order)
     assert topics.shorten("0.000012") == "<0.001"
     assert topics.shorten("0.71234567") == "0.712"

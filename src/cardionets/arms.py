@@ -21,15 +21,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cardionets import diseases, phenotypes, train, weights
+from cardionets.arm_table import ARMS, Arm, Task
 from cardionets.config import Settings, Study
 from cardionets.device import pick_device
 from cardionets.encoders import config_of, ecg_settings, embed_ecgs, load_align
 from cardionets.features import Features, People
-from cardionets.frozen import ARMS, Arm, predict_head
+from cardionets.frozen import predict_head
 from cardionets.models.align import AlignSettings
 from cardionets.models.ecg_mae import EcgSettings
 from cardionets.models.heads import Basis, Curves, Fit, HeadSettings, LinearHead, fit_logistic, fit_ridge, mean_head
-from cardionets.models.supervised import EcgNetwork, Task, supervised_loss
+from cardionets.models.supervised import EcgNetwork, supervised_loss
 from cardionets.stage import origin
 
 Floats = NDArray[np.float32]

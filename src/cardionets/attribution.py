@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cardionets.arm_table import ARMS
 from cardionets.config import BEFORE_S, Study, StudyError
 from cardionets.device import pick_device
 from cardionets.embed import open_store
 from cardionets.encoders import ecg_settings, load_align, load_ecg
 from cardionets.evaluate.bootstrap import resample_sums
 from cardionets.evaluate.estimate import percentile
-from cardionets.frozen import ARMS, load_head
+from cardionets.frozen import load_head
 from cardionets.models.ecg_mae import crops
 from cardionets.progress import track
 

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from cardionets import weights
+from cardionets.arm_table import ARMS
 from cardionets.config import Study, StudyError
 from cardionets.encoders import load_align
 from cardionets.files import atomic_path
-from cardionets.frozen import ARMS, load_head
+from cardionets.frozen import load_head
 from cardionets.models.align import Aligner
 from cardionets.models.ecg_mae import crops
 from cardionets.stage import origin

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cardionets import data, splits
+from cardionets.arm_table import Task
 from cardionets.config import Study, StudyError
 from cardionets.embed import embed, open_store
-from cardionets.models.supervised import Task
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

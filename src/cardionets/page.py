@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -58,7 +58,7 @@ class Table:
 
 @dataclass
 class Section:
-    """A heading with paragraphs, then pictures, then tables, then further HTML (trusted, not printed) and remarks."""
+    """A heading, paragraphs, answers to questions, pictures, tables, more HTML (trusted, not printed), remarks."""
 
     title: str
     paragraphs: list[str] = field(default_factory=list)
@@ -67,6 +67,7 @@ class Section:
     further: str = ""
     remarks: list[str] = field(default_factory=list)
     folded: bool = False
+    answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def anchor(self) -> str:
@@ -76,6 +77,7 @@ class Section:
     def render(self) -> str:
         """As a section element; a folded one opens on demand."""
         parts = [f"<p>{html.escape(text)}</p>" for text in self.paragraphs]
+        parts += [_answered(question, found) for question, found in self.answers.items()]
         parts += [picture.render() for picture in self.pictures]
         parts += [f'<div class="table">{table.html}</div>' for table in self.tables]
         parts += [f'<div class="table">{self.further}</div>'] if self.further else []
@@ -84,6 +86,12 @@ class Section:
         if self.folded:
             body = f"<details><summary>Show</summary>\n{body}\n</details>"
         return f'<section id="{self.anchor}">\n<h2>{html.escape(self.title)}</h2>\n{body}\n</section>'
+
+
+def _answered(question: str, found: Sequence[str]) -> str:
+    """A question as a heading, the sentences that answer it as a list."""
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in found)
+    return f"<h3>{html.escape(question)}</h3>\n<ul>{items}</ul>"
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cardionets import weights
+from cardionets.arm_table import ARMS
 from cardionets.config import Study
 from cardionets.encoders import ecg_settings, embed_ecgs, load_align, load_ecg
-from cardionets.frozen import ARMS, load_head, predict_head
+from cardionets.frozen import load_head, predict_head
 from cardionets.said import Said
 
 if TYPE_CHECKING:

@@ -111,6 +111,9 @@ def _section(section: Section) -> list[Flowable]:
     )
     heading.anchor = section.anchor
     parts: list[Flowable] = [heading, *map(_words, section.paragraphs)]
+    for question, found in section.answers.items():
+        parts += [Paragraph(html.escape(question), _style(9, True, spaceBefore=2 * mm, keepWithNext=1))]
+        parts += [Paragraph(html.escape(text), _style(8.5, spaceAfter=1 * mm, leftIndent=3 * mm)) for text in found]
     for picture in section.pictures:
         parts += _picture(picture)
     for table in section.tables:

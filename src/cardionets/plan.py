@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from cardionets import phenotypes, store, train
+from cardionets.arm_table import Task
 from cardionets.arms import ArmSettings
 from cardionets.config import Grid, Study
 from cardionets.device import Draw, autocast
@@ -31,7 +32,7 @@ from cardionets.models.cmr_mae import VIEWS, CmrMae, cmr_mae_loss
 from cardionets.models.ecg_mae import RR_FEATURES, EcgMae, ecg_mae_loss
 from cardionets.models.mar import Mar, MarSettings, mar_loss
 from cardionets.models.segment import Segmenter, SegmentSettings, segment_loss
-from cardionets.models.supervised import EcgNetwork, Task, supervised_loss
+from cardionets.models.supervised import EcgNetwork, supervised_loss
 from cardionets.models.tokenizer import Tokenizer, tokenizer_loss
 from cardionets.progress import track
 from cardionets.schedule import TrainSettings, apply_speed

@@ -14,6 +14,7 @@ from cardionets.config import STUDY, Study, StudyError
 from cardionets.evaluate.people import COLUMNS as PEOPLE
 from cardionets.evaluate.pooling import pool_metrics, pool_rows, usable
 from cardionets.figures.base import Provenance, png_bytes
+from cardionets.findings import Findings
 
 STAGES = {
     "prepare": "Data and participants",
@@ -124,76 +125,6 @@ def best_arm(metrics: pd.DataFrame, preferred: str = "aligned") -> str:
     if not arms:
         raise StudyError("metrics: no arm was evaluated; run the validate stages first.")
     return preferred if preferred in arms else arms[0]
-
-
-def _phrase(row: pd.Series, digits: int = 3) -> str:
-    text = tables.interval_text(row, digits)
-    return "not estimable" if text == "–" else text
-
-
-def in_words(study: Study, metrics: pd.DataFrame, arm: str) -> list[str]:
-    """The findings: phenotypes of the arm taught by CMR, where there is one, and of ``arm`` itself; then diseases."""
-    arms = [f"{arm}_teacher", arm]
-    found = [sentence for name in arms for sentence in phenotype_sentences(study, metrics, name)]
-    return found + screening_sentences(study, metrics, arm)
-
-
-def phenotype_sentences(study: Study, metrics: pd.DataFrame, arm: str) -> list[str]:
-    """What the mean R2 says, per cohort and label fraction: the arm itself, then what it is better or worse than.
-
-    A paired difference whose interval holds 0 is no difference.
-    """
-    sentences = []
-    means = metrics[(metrics["endpoint"] == "all_phenotypes") & (metrics["metric"] == "mean_r2")]
-    gaps = metrics[(metrics["endpoint"] == "all_phenotypes") & (metrics["metric"] == "mean_r2_difference")]
-    for (cohort, fraction), rows in means[means["arm"] == arm].groupby(["cohort", "fraction"], sort=False):
-        row = rows.iloc[0]
-        who = f"{_label(study, str(cohort))}, {float(str(fraction)):.0%} of the labels, n = {int(row['n']):,}"
-        own = gaps[(gaps["cohort"] == cohort) & (gaps["fraction"] == fraction)]
-        found = [_gap(gap, arm) for _, gap in own.iterrows() if arm in str(gap["arm"]).split(" minus ")]
-        sentences.append("; ".join([f"{who}: mean R² of {_plain(arm)} {_phrase(row)}", *_verdicts(found)]) + ".")
-    return sentences
-
-
-def _plain(arm: str) -> str:
-    return arm.replace("_", " ")
-
-
-def _gap(row: pd.Series, arm: str) -> pd.Series:
-    """The paired difference of ``arm`` to its ``rival``, whichever of them the row subtracts."""
-    first, second = str(row["arm"]).split(" minus ")
-    row = row.copy()
-    row["rival"] = second if first == arm else first
-    if second == arm:
-        row["estimate"], row["lower"], row["upper"] = -row["estimate"], -row["upper"], -row["lower"]
-    return row
-
-
-def _verdicts(gaps: Sequence[pd.Series]) -> list[str]:
-    """ "better than X 0.086 (0.065–0.107), ..." for each side that has rivals; what has no interval is not judged."""
-    judged = [gap for gap in gaps if np.isfinite(gap["lower"])]
-    sides = [(gap["lower"] > 0) * 1 - (gap["upper"] < 0) for gap in judged]
-    named = {1: "better than", 0: "not told from", -1: "worse than"}
-    listed = {
-        word: [f"{_plain(gap['rival'])} {_phrase(gap)}" for gap, side in zip(judged, sides) if side == which]
-        for which, word in named.items()
-    }
-    return [f"{word} {', '.join(rivals)}" for word, rivals in listed.items() if rivals]
-
-
-def screening_sentences(study: Study, metrics: pd.DataFrame, arm: str) -> list[str]:
-    """AUC per disease and cohort, at the largest label fraction; what is not estimable is counted, not hidden."""
-    table = metrics[(metrics["metric"] == "auc") & (metrics["arm"] == arm)]
-    table = table[table["fraction"] == table["fraction"].max()]
-    sentences = []
-    for cohort, rows in table.groupby("cohort", sort=False):
-        known = rows.dropna(subset=["estimate"])
-        listed = [f"{tables.endpoint_label(str(r['endpoint']))} {_phrase(r, 2)}" for _, r in known.iterrows()]
-        missing = len(rows) - len(known)
-        tail = f" {missing} of {len(rows)} diseases were not estimable." if missing else ""
-        shown = "; ".join(listed) or "none estimable"
-        sentences.append(f"{_label(study, str(cohort))}: AUC of {arm}: {shown}.{tail}")
-    return sentences
 
 
 def methods_paragraphs(study: Study) -> list[str]:
@@ -308,7 +239,8 @@ def build_study(study: Study, metrics: pd.DataFrame, reports: Path | None = None
     sites = received.sites(study)
     external = [c for c in received.external(study) if c in everybody or c in sites]
     sections = [
-        page.Section("Results in words", in_words(study, metrics, arm)),
+        Findings(study, metrics, arm, external).section(),
+        *_topics(study, reports, topics.FIRST, everybody),
         *metric_sections(study, metrics),
         *_topics(study, reports, topics.BEFORE_POOLING, everybody),
         pooled_section(study, metrics, arm, external),

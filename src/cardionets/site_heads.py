@@ -13,11 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cardionets import data
+from cardionets.arm_table import ARMS
 from cardionets.arms import ArmSettings, Fitted
 from cardionets.config import Study
 from cardionets.evaluate.calibration import log_odds
 from cardionets.features import Features
-from cardionets.frozen import ARMS, predict_head
+from cardionets.frozen import predict_head
 from cardionets.models.heads import Basis, Fit, LinearHead, fit_logistic, fit_ridge
 
 ARM = "aligned_site"

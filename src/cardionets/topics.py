@@ -84,6 +84,7 @@ class Topic:
 
 
 FROM_TRUTH: Final = "From the simulated truth, which no other stage reads."
+FIRST: Final = (Topic("What labels add", "validate", ("label_fractions",)),)
 BEFORE_POOLING: Final = (
     Topic("Participants", "prepare", ("flow",), ("flow",)),
     Topic("Characteristics", "prepare", ("people",), ("table_one",)),
@@ -91,7 +92,6 @@ BEFORE_POOLING: Final = (
     Topic("Gate against leakage", "validate", (), ("leakage",), "Computed by each centre before it validates."),
     Topic("Phenotypes", "validate", ("phenotypes", "scatter", "agreement"), ("phenotypes", "correlations", "added")),
     Topic("Screening", "validate", ("auc", "roc"), ("tests", "predictive_values", "cross_tabulation")),
-    Topic("What labels add", "validate", ("label_fractions",)),
     Topic("Drawn hearts", "images", ("beating", "moving", "case_best", "case_median", "case_worst")),
     Topic("How close the drawn hearts are", "images", (), ("side_by_side", "images")),
     Topic("How close anybody could draw", "attainable", (), ("ceiling",), FROM_TRUTH, alone=True),

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cardionets.arm_table import Task
 from cardionets.device import Draw
 from cardionets.models.align import Aligner, AlignSettings, Distiller
 from cardionets.models.ecg_mae import EcgEncoder, EcgSettings, augment, masked_error
 from cardionets.models.heads import LinearHead
 from cardionets.train import Batch
-
-Task = Literal["phenotypes", "diseases"]
 
 
 class EcgNetwork(nn.Module):
