@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from cardionets import arms, diseases, embed, export, frozen, operating, phenotypes, predict, represent, weights
 from cardionets.config import Study, StudyError
+from cardionets.evaluate import cube
 from cardionets.evaluate.metrics import evaluate
 from cardionets.features import Features, People
 from cardionets.models import waves
@@ -160,6 +161,10 @@ def test_predictions_are_tidy_and_leave_training_people_out(study: Study) -> Non
     abroad = predictions(study, "qph")
     assert set(abroad["split"]) == {"test"} and set(abroad["fraction"]) == {1.0} and "cmr" in set(abroad["arm"])
     assert "cmr" not in set(predictions(study, "mimic")["arm"]), "without images the image arm is silent"
+
+
+def test_the_arms_that_read_images_are_known_where_arms_are_compared() -> None:
+    assert set(cube.IMAGED) == {name for name, arm in frozen.ARMS.items() if "cmr" in arm.features}
 
 
 def test_label_fractions_are_nested(study: Study) -> None:

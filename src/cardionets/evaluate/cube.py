@@ -15,6 +15,7 @@ from cardionets.evaluate.estimate import Floats
 
 PREDICTION_COLUMNS: Final = ("record", "person", "split", "arm", "fraction", "endpoint", "value")
 RECORD_COLUMNS: Final = ("record", "person", "split")
+IMAGED: Final = ("cmr",)  # arms that read images (`frozen.ARMS`), which fewer people have than an ECG
 
 
 def check_columns(table: pd.DataFrame, needed: tuple[str, ...], source: str) -> None:
@@ -140,3 +141,8 @@ class Cube:
         for arm, row in zip(arms, finite):
             mask &= row if arm in active else True
         return active, mask
+
+    def shared(self, endpoint: str, arms: list[int]) -> NDArray[np.bool_]:
+        """Records (n,) on which arms are compared: the common ones of those that need no images, else of all."""
+        active, mask = self.common(endpoint, [arm for arm in arms if self.arms[arm][0] not in IMAGED])
+        return mask if active else self.common(endpoint, arms)[1]
