@@ -10,11 +10,12 @@ from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
 from cardionets import phenotypes
 from cardionets.config import Study, StudyError
 from cardionets.evaluate import multiplicity, subgroups
+from cardionets.evaluate.estimate import Estimate
 from cardionets.evaluate.metrics import evaluate, thresholds
 from cardionets.evaluate.phenotype_metrics import ALL, FEWEST, bootstrap_p
 from cardionets.evaluate.regression import Moments
 from cardionets.evaluate.rows import COLUMNS
-from cardionets.evaluate.scales import SCALES, bootstrap_interval
+from cardionets.evaluate.scales import LOGIT, SCALES, bootstrap_interval
 
 STUDY = Study(Path(__file__).parents[1])
 ARMS = ("covariates", "aligned")
@@ -220,6 +221,13 @@ def test_adequacy_reads_no_prediction() -> None:
     assert multiplicity.auc_width(51, 58, 0.893) / (2 * 1.959964) == pytest.approx(0.0311, abs=0.0015)
 
 
+def test_adequacy_counts_people() -> None:
+    _, records = example()
+    copies = pd.concat([records.assign(record=records["record"] + f"_{k}") for k in range(5)])
+    once, often = (multiplicity.adequacy(table, STUDY.protocol) for table in (records, copies))
+    pd.testing.assert_frame_equal(once, often)
+
+
 def test_subgroups_find_a_real_interaction_and_no_false_one() -> None:
     predictions, records = example(1500, 3, ("lv_mass",))
     table = subgroups.evaluate(predictions, records, STUDY.protocol, "aligned", "ukb")
@@ -234,6 +242,22 @@ def test_subgroups_find_a_real_interaction_and_no_false_one() -> None:
     sex = table[(table["variable"] == "sex") & (table["endpoint"] == "cad")].set_index(["group", "metric"])
     assert sex.loc[("all groups", "auc_interaction_p"), "estimate"] < 0.001
     assert sex.loc[("all groups", "auc_gap"), "estimate"] > 0.2
+
+
+def test_a_perfect_subgroup_is_left_out_of_the_interaction_test() -> None:
+    others = [Estimate(0.8, 0.7, 0.87), Estimate(0.7, 0.6, 0.79)]
+    perfect = Estimate(1.0, 0.8, 1.0)
+    assert subgroups.interaction([*others, perfect], LOGIT) == subgroups.interaction(others, LOGIT)
+    predictions, records = example(900, 3, ("lv_mass",))
+    old = records["age"] >= 75
+    who = predictions["record"].isin(records.loc[old, "record"]) & (predictions["endpoint"] == "cad")
+    truth = records.set_index("record")["cad"].astype("Float64").fillna(0)
+    predictions.loc[who, "value"] = predictions.loc[who, "record"].map(truth).astype(float)
+    table = subgroups.evaluate(predictions, records, STUDY.protocol, "aligned", "ukb")
+    age = table[(table["variable"] == "age") & (table["endpoint"] == "cad")].set_index(["group", "metric"])
+    assert age.loc[("75 and over", "auc"), "estimate"] == 1
+    p = age.loc[("all groups", "auc_interaction_p")]
+    assert 0 <= p["estimate"] <= 1 and "of 5 subgroups left out" in p["note"]
 
 
 def test_an_empty_subgroup_has_a_reason() -> None:

@@ -20,6 +20,12 @@ class Scale:
     forward: Callable[[Any], Any]
     inverse: Callable[[Any], Any]
 
+    def holds(self, estimate: Estimate) -> bool:
+        """Whether a value and its bounds lie within the scale, its ends excluded."""
+        with np.errstate(all="ignore"):
+            ends = self.forward(np.array([estimate.value, estimate.lower, estimate.upper]))
+        return bool(np.isfinite(ends).all())
+
 
 IDENTITY: Final = Scale("identity", lambda x: x, lambda x: x)
 LOGIT: Final = Scale("logit", logit, expit)
