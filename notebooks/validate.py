@@ -144,8 +144,8 @@ if found["metric"].eq("auc").any():
     book.figure(figures.roc(curves, f"{label}: ROC", protocol.statistics.level), "roc", n)
 
 # %% [markdown]
-# Arms against each other on the same people: DeLong's test of the AUC, McNemar's of the decisions (each person's first
-# recording), Holm and Benjamini-Hochberg across diseases.
+# Arms against each other on the same people: DeLong's test of the AUC, McNemar's of the decisions (one recording
+# of each person, chosen by pseudonym), Holm and Benjamini-Hochberg across diseases.
 
 # %%
 tests = found[found["metric"].str.startswith(("auc_difference", "accuracy_difference"))]

@@ -87,7 +87,7 @@ class Cube:
         return cube
 
     def first_records(self) -> Cube:
-        """The first record of each person only."""
+        """One record of each person: the first in the store, whose order is that of the pseudonyms."""
         first = ~self.records["person"].duplicated().to_numpy()
         return Cube(self.arms, self.endpoints, self.values[:, first], self.records[first].reset_index(drop=True))
 

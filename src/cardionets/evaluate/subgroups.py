@@ -125,8 +125,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """AUC of every disease and r of the headline phenotypes of one arm in each subgroup of the test split.
 
-    One record per person (the first), the largest label fraction. The metrics' columns with variable and group; the
-    group "all groups" holds ``<metric>_interaction_p`` and ``<metric>_gap``.
+    One record per person (chosen by pseudonym), the largest label fraction. The metrics' columns with variable and
+    group; the group "all groups" holds ``<metric>_interaction_p`` and ``<metric>_gap``.
     """
     first = records[records["split"] == "test"].drop_duplicates("person")
     cube = Cube.of_arm(predictions, first, arm)
