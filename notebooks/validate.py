@@ -85,7 +85,8 @@ names = {name: tables.endpoint_label(name) for name in found["endpoint"].unique(
 
 # %% [markdown]
 # ## Phenotypes
-# Where a centre has no CMR phenotypes, there is nothing to hold the predictions against, and this part is empty.
+# Where a centre has no CMR phenotypes, there is nothing to hold the predictions against, and this part is empty. Arms
+# are compared on the same people; `cmr`, which needs images, on those of them who have some.
 
 # %%
 means = found[found["metric"].isin(["mean_r2", "mean_r2_difference"])]
