@@ -118,5 +118,6 @@ def test_a_centre_without_phenotypes_says_so_and_still_reports_novelty() -> None
     predictions, truth, widths, new = tables()
     found = trust(predictions, truth.drop(columns=list(NAMES)), widths, new, cohort="mimic").set_index("metric")
     assert found.loc["coverage", "note"].str.startswith("not estimable: because").all()
+    assert found.loc["coverage", "note"].str.contains("nobody's value is known").any()
     assert str(found.loc["novelty_error", "note"]).startswith("not estimable: because fewer than 3")
     assert found.loc["beyond", "estimate"] == pytest.approx(new["beyond"].mean())

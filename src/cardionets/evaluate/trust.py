@@ -77,6 +77,8 @@ def _add(
 
 def _share(values: Floats, persons: NDArray[Any], level: float) -> Estimate:
     """Share of ones among ones and zeros (n,)."""
+    if not len(values):
+        raise NotEstimableError("nobody's value is known")
     return proportion(values > 0.5, persons, level)
 
 
