@@ -309,6 +309,19 @@ def test_an_arm_with_images_of_few_people_does_not_narrow_the_others() -> None:
         assert one[["estimate", "lower", "upper", "n"]].tolist() == other[["estimate", "lower", "upper", "n"]].tolist()
 
 
+def test_images_of_people_without_phenotypes_are_said_to_judge_nothing() -> None:
+    predictions, records = example(240, names=("lv_mass", "lv_ef"))
+    some = records.index[(records["split"] == "test")][:30]
+    records.loc[some, ["lv_mass", "lv_ef"]] = np.nan
+    imaged = predictions[predictions["arm"] == "aligned"].query("endpoint != 'cad'").assign(arm="cmr")
+    both = pd.concat([predictions, imaged[imaged["record"].isin(records.loc[some, "record"])]])
+    table = evaluate(both, records, study(), reference="covariates")
+    for arm, metric in (("cmr", "r2"), ("covariates minus cmr", "r2_difference")):
+        found = row(table, "lv_mass", arm, metric)
+        assert found["n"] == 0 and found["note"].startswith("not estimable: because")
+    assert np.isfinite(row(table, "lv_mass", "aligned", "r2")["estimate"])
+
+
 def test_arms_that_all_read_images_are_judged_on_what_they_cover() -> None:
     predictions, records = example(90, names=("lv_mass",))
     own = predictions[predictions["arm"] == "aligned"].assign(arm="cmr").iloc[40:]

@@ -124,7 +124,8 @@ class _Fraction:
                 self.judged[label] = self._judge(values, known)
 
     def _judge(self, values: Floats, known: NDArray[np.bool_]) -> _Judged:
-        kept, predicted = known.any(axis=1), np.where(known, values, np.nan)
+        kept = known.any(axis=1) | ~known.any()  # where nobody is known, everything is missing
+        predicted = np.where(known, values, np.nan)
         persons = self.persons[kept]
         moments = Moments.of(self.truth[kept], predicted[kept], persons)
         boot = moments.bootstrap(self.protocol.statistics.bootstrap, self.protocol.seed)
