@@ -47,7 +47,7 @@ book.table(flow, "flow", "Recordings and people at each step, by reason, sex and
 
 # %% [markdown]
 # ## Who they are
-# One row per person (the first recording counts): mean (SD) or n (%).
+# One row per person (of several recordings one counts, chosen by pseudonym): mean (SD) or n (%).
 
 # %%
 people = records.drop_duplicates("person")

@@ -85,7 +85,8 @@ names = {name: tables.endpoint_label(name) for name in found["endpoint"].unique(
 
 # %% [markdown]
 # ## Phenotypes
-# Where a centre has no CMR phenotypes, there is nothing to hold the predictions against, and this part is empty.
+# Where a centre has no CMR phenotypes, there is nothing to hold the predictions against, and this part is empty. Arms
+# are compared on the same people; `cmr`, which needs images, on those of them who have some.
 
 # %%
 means = found[found["metric"].isin(["mean_r2", "mean_r2_difference"])]
@@ -144,8 +145,8 @@ if found["metric"].eq("auc").any():
     book.figure(figures.roc(curves, f"{label}: ROC", protocol.statistics.level), "roc", n)
 
 # %% [markdown]
-# Arms against each other on the same people: DeLong's test of the AUC, McNemar's of the decisions (each person's first
-# recording), Holm and Benjamini-Hochberg across diseases.
+# Arms against each other on the same people: DeLong's test of the AUC, McNemar's of the decisions (one recording
+# of each person, chosen by pseudonym), Holm and Benjamini-Hochberg across diseases.
 
 # %%
 tests = found[found["metric"].str.startswith(("auc_difference", "accuracy_difference"))]

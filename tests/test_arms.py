@@ -22,9 +22,12 @@ from cardionets import (
     phenotypes,
     predict,
     represent,
+    screen,
     weights,
 )
 from cardionets.config import Study, StudyError
+from cardionets.evaluate import discrimination as dis
+from cardionets.evaluate import metrics
 from cardionets.evaluate.metrics import evaluate
 from cardionets.features import Features, People
 from cardionets.models import waves
@@ -201,6 +204,28 @@ def test_no_label_of_test_people_reaches_any_weight(study: Study) -> None:
     records.write_bytes(kept)
     assert before == after
     pd.testing.assert_frame_equal(chosen, again)
+
+
+@pytest.mark.parametrize("digits", [None, 2])  # of the scores: ties among them
+def test_stored_thresholds_keep_their_promise(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: int | None
+) -> None:
+    rng, names = np.random.default_rng(4), [f"d{i}" for i in range(200)]
+    labels, scores = rng.random((200, 80)) < 0.2, (1e-3 * rng.random((200, 80)) + 0.2).astype(np.float32)
+    scores = scores if digits is None else scores.round(3 + digits)
+    chosen = [dis.threshold_at_specificity(y, s, 0.9) for y, s in zip(labels, scores)]
+    table = pd.DataFrame({"arm": "a", "fraction": 0.1, "endpoint": names, "threshold": chosen, "note": ""})
+    table.loc[200] = "a", 0.1, "none", np.nan, "not estimable"
+    table.loc[201] = "a", 0.1, "tiny", 1.234567890123456e-05, ""
+    monkeypatch.setattr(metrics, "thresholds", lambda *_: table)
+    monkeypatch.setattr(operating, "path", lambda _: tmp_path / "thresholds.csv")
+    operating.choose(study)
+    again = operating.load(study)
+    assert (again["threshold"][:200] == chosen).all() and np.isnan(again["threshold"][200])
+    assert again["threshold"][201] == 1.234567890123456e-05
+    assert all((s[~y] < t).mean() >= 0.9 for y, s, t in zip(labels, scores, again["threshold"]))
+    written = (tmp_path / "thresholds.csv").read_bytes()
+    assert b"\na,0.1,d0,0.200" in written and screen.search("thresholds.csv", written) == [], "it may be released"
 
 
 def test_subtypes_are_told_apart_among_cardiomyopathies_by_linear_arms(study: Study) -> None:

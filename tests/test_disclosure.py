@@ -175,6 +175,11 @@ def test_people_levels_add_up_and_stay_hidden() -> None:
     assert pd.isna(out["cad", "yes"]) and pd.isna(out["cad", "no"])
 
 
+def test_a_mean_of_some_phenotypes_leaves_as_what_it_is() -> None:
+    note = disclosure.note_of("mean of 81 of 82 phenotypes; the others are not estimable")
+    assert note == disclosure.SOME and note in disclosure.NOTES
+
+
 def test_vocabulary_knows_every_arm_and_reason() -> None:
     assert set(arm_table.ARMS) <= set(vocabulary.ARMS)
     assert set(judge.ARMS) <= set(vocabulary.ARMS)

@@ -218,6 +218,27 @@ def test_intervals_of_predictive_values_and_balanced_accuracy_cover() -> None:
     assert ((hits / 1000 >= 0.93) & (hits / 1000 <= 0.98)).all()
 
 
+def test_copies_of_records_narrow_no_interval_of_an_operating_point() -> None:
+    rng, people = np.random.default_rng(2), np.arange(200)
+    labels = rng.random(200) < 0.3
+    scores = rng.normal(size=200) + labels
+    one = dis.operating_point(labels, scores, 0.8, people)
+    five = dis.operating_point(*(np.repeat(x, 5) for x in (labels, scores)), 0.8, np.repeat(people, 5))
+    for name in ("sensitivity", "specificity", "lr_positive", "lr_negative"):
+        a, b = getattr(one, name), getattr(five, name)
+        assert (b.value, b.lower, b.upper) == pytest.approx((a.value, a.lower, a.upper)), name
+
+
+def test_a_threshold_keeps_its_promise_in_single_precision() -> None:
+    rng = np.random.default_rng(6)
+    labels, scores = rng.random(300) < 0.2, rng.random(300).astype(np.float32)
+    t = dis.threshold_at_specificity(labels, scores.astype(np.float64), 0.9)
+    controls = np.sort(scores[~labels])
+    last = controls[int(np.ceil(0.9 * len(controls) - 1e-9)) - 1]
+    assert last < np.float32(t) <= scores[scores > last].min()
+    assert dis.threshold_at_specificity(np.array([True, False]), np.array([0.1, 0.5]), 0.9) > 0.5  # nobody is above
+
+
 def _pair(point: dis.Operating) -> tuple[Estimate, Estimate]:
     return point.sensitivity, point.specificity
 

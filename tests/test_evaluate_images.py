@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from cardionets.config import StudyError
+from cardionets.config import Study, StudyError
 from cardionets.evaluate import images
+from cardionets.evaluate.cines import Judge, add_features
+from cardionets.evaluate.discrimination import wilson
 from cardionets.evaluate.estimate import NotEstimableError
+from cardionets.evaluate.rows import Rows
 
 
 def cines(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -106,3 +111,14 @@ def test_scores_of_whole_cines_are_those_of_their_parts() -> None:
     assert found["closing"] == pytest.approx(images.cycle_closing(made))
     one_picture = images.psnr(real.reshape(2, -1, 32), made.reshape(2, -1, 32))
     assert images.cine_psnr(real, made) == pytest.approx(one_picture, rel=1e-6)
+
+
+def test_everybody_found_again_is_a_share_with_an_interval() -> None:
+    features = np.random.default_rng(0).normal(size=(12, 6))
+    rows = Rows("ukb", "test")
+    judge = Judge(rows, np.arange(12), Study(Path(__file__).parents[1]).protocol.statistics, 0)
+    add_features(judge, "real", features, features, None)
+    first = rows.frame().set_index("metric").loc["top_1"]
+    expected = wilson(1.0, 12)
+    assert (first["estimate"], first["lower"], first["upper"]) == (1.0, expected.lower, expected.upper)
+    assert expected.lower < 0.8

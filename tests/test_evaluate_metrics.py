@@ -10,11 +10,12 @@ from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
 from cardionets import phenotypes
 from cardionets.config import Study, StudyError
 from cardionets.evaluate import multiplicity, subgroups
+from cardionets.evaluate.estimate import Estimate
 from cardionets.evaluate.metrics import evaluate, thresholds
-from cardionets.evaluate.phenotype_metrics import ALL
+from cardionets.evaluate.phenotype_metrics import ALL, FEWEST, bootstrap_p
 from cardionets.evaluate.regression import Moments
 from cardionets.evaluate.rows import COLUMNS
-from cardionets.evaluate.scales import SCALES, bootstrap_interval
+from cardionets.evaluate.scales import LOGIT, SCALES, bootstrap_interval
 
 STUDY = Study(Path(__file__).parents[1])
 ARMS = ("covariates", "aligned")
@@ -220,6 +221,13 @@ def test_adequacy_reads_no_prediction() -> None:
     assert multiplicity.auc_width(51, 58, 0.893) / (2 * 1.959964) == pytest.approx(0.0311, abs=0.0015)
 
 
+def test_adequacy_counts_people() -> None:
+    _, records = example()
+    copies = pd.concat([records.assign(record=records["record"] + f"_{k}") for k in range(5)])
+    once, often = (multiplicity.adequacy(table, STUDY.protocol) for table in (records, copies))
+    pd.testing.assert_frame_equal(once, often)
+
+
 def test_subgroups_find_a_real_interaction_and_no_false_one() -> None:
     predictions, records = example(1500, 3, ("lv_mass",))
     table = subgroups.evaluate(predictions, records, STUDY.protocol, "aligned", "ukb")
@@ -234,6 +242,22 @@ def test_subgroups_find_a_real_interaction_and_no_false_one() -> None:
     sex = table[(table["variable"] == "sex") & (table["endpoint"] == "cad")].set_index(["group", "metric"])
     assert sex.loc[("all groups", "auc_interaction_p"), "estimate"] < 0.001
     assert sex.loc[("all groups", "auc_gap"), "estimate"] > 0.2
+
+
+def test_a_perfect_subgroup_is_left_out_of_the_interaction_test() -> None:
+    others = [Estimate(0.8, 0.7, 0.87), Estimate(0.7, 0.6, 0.79)]
+    perfect = Estimate(1.0, 0.8, 1.0)
+    assert subgroups.interaction([*others, perfect], LOGIT) == subgroups.interaction(others, LOGIT)
+    predictions, records = example(900, 3, ("lv_mass",))
+    old = records["age"] >= 75
+    who = predictions["record"].isin(records.loc[old, "record"]) & (predictions["endpoint"] == "cad")
+    truth = records.set_index("record")["cad"].astype("Float64").fillna(0)
+    predictions.loc[who, "value"] = predictions.loc[who, "record"].map(truth).astype(float)
+    table = subgroups.evaluate(predictions, records, STUDY.protocol, "aligned", "ukb")
+    age = table[(table["variable"] == "age") & (table["endpoint"] == "cad")].set_index(["group", "metric"])
+    assert age.loc[("75 and over", "auc"), "estimate"] == 1
+    p = age.loc[("all groups", "auc_interaction_p")]
+    assert 0 <= p["estimate"] <= 1 and "of 5 subgroups left out" in p["note"]
 
 
 def test_an_empty_subgroup_has_a_reason() -> None:
@@ -265,3 +289,64 @@ def test_arms_with_fewer_endpoints_are_compared_on_what_both_predict() -> None:
     assert "mean of 1 of 2" in row(table, ALL, "covariates", "mean_r2")["note"]
     no_cmr = records.assign(lv_mass=np.nan, lv_ef=np.nan)
     assert not evaluate(predictions, no_cmr, study())["metric"].str.contains("r2").any()
+
+
+def test_an_arm_with_images_of_few_people_does_not_narrow_the_others() -> None:
+    predictions, records = example(240, names=("lv_mass", "lv_ef"))
+    imaged = predictions[predictions["arm"] == "aligned"].query("endpoint != 'cad'").assign(arm="cmr")
+    some = records.loc[(records["split"] == "test") & records["lv_mass"].notna(), "record"][:30]
+    both = pd.concat([predictions, imaged[imaged["record"].isin(some)]])
+    alone, found = (evaluate(table, records, study(), reference="covariates") for table in (predictions, both))
+    keys = ["endpoint", "arm", "fraction", "metric"]
+    raw = ~found["metric"].str.endswith(("_holm", "_bh"))
+    kept = found[raw & ~found["arm"].str.contains("cmr")].set_index(keys)
+    pd.testing.assert_frame_equal(kept, alone.set_index(keys).loc[kept.index])
+    assert row(found, "lv_mass", "aligned", "r2")["n"] > 30 == row(found, "lv_mass", "cmr", "r2")["n"]
+    narrow = evaluate(both[both["record"].isin(some)], records, study(), reference="covariates")
+    pair = "covariates minus cmr"
+    for endpoint, metric in (("lv_mass", "r2_difference"), ("lv_mass", "r_difference"), (ALL, "mean_r2_difference")):
+        one, other = row(found, endpoint, pair, metric), row(narrow, endpoint, pair, metric)
+        assert one[["estimate", "lower", "upper", "n"]].tolist() == other[["estimate", "lower", "upper", "n"]].tolist()
+
+
+def test_images_of_people_without_phenotypes_are_said_to_judge_nothing() -> None:
+    predictions, records = example(240, names=("lv_mass", "lv_ef"))
+    some = records.index[(records["split"] == "test")][:30]
+    records.loc[some, ["lv_mass", "lv_ef"]] = np.nan
+    imaged = predictions[predictions["arm"] == "aligned"].query("endpoint != 'cad'").assign(arm="cmr")
+    both = pd.concat([predictions, imaged[imaged["record"].isin(records.loc[some, "record"])]])
+    table = evaluate(both, records, study(), reference="covariates")
+    for arm, metric in (("cmr", "r2"), ("covariates minus cmr", "r2_difference")):
+        found = row(table, "lv_mass", arm, metric)
+        assert found["n"] == 0 and found["note"].startswith("not estimable: because")
+    assert np.isfinite(row(table, "lv_mass", "aligned", "r2")["estimate"])
+
+
+def test_arms_that_all_read_images_are_judged_on_what_they_cover() -> None:
+    predictions, records = example(90, names=("lv_mass",))
+    own = predictions[predictions["arm"] == "aligned"].assign(arm="cmr").iloc[40:]
+    table = evaluate(own, records, study())
+    assert np.isfinite(row(table, "lv_mass", "cmr", "r2")["estimate"])
+
+
+def test_a_phenotype_of_three_people_does_not_undo_the_mean() -> None:
+    predictions, records = example(240, names=("lv_mass", "lv_ef"))
+    rare = records.index[(records["split"] == "test") & records["lv_ef"].notna()]
+    records.loc[rare[3:], "lv_ef"] = np.nan
+    table = evaluate(predictions, records, study())
+    pair, note = "covariates minus aligned", "mean of 1 of 2 phenotypes; the others are not estimable or known in fewer"
+    for arm, metric in (("aligned", "mean_r2"), ("aligned", "mean_r"), (pair, "mean_r2_difference")):
+        found = row(table, ALL, arm, metric)
+        assert np.isfinite(found[["estimate", "lower", "upper"]].astype(float)).all()
+        assert found["note"] == f"{note} than {FEWEST} people"
+    assert row(table, ALL, "aligned", "mean_r2")["estimate"] == row(table, "lv_mass", "aligned", "r2")["estimate"]
+    assert np.isfinite(row(table, ALL, pair, "mean_r2_difference_p")["estimate"])
+
+
+def test_one_sample_without_a_value_does_not_undo_a_p_value() -> None:
+    replicates = np.random.default_rng(0).normal(1.0, 0.5, (200, 2))
+    whole = bootstrap_p(np.array([1.0, 1.0]), replicates)
+    replicates[0, 0], replicates[:50, 1] = np.nan, np.nan
+    found = bootstrap_p(np.array([1.0, 1.0]), replicates)
+    assert found[0] == pytest.approx(whole[0], rel=0.1)
+    assert np.isnan(found[1]), "a quarter is too many, as for the interval"

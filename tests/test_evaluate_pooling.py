@@ -130,4 +130,7 @@ def test_a_centre_at_the_edge_of_the_scale_is_left_out_of_the_pool() -> None:
     table = table.assign(endpoint="cad", arm="aligned", fraction=1.0, metric="auc", split="test", n=90, events=9.0)
     row = pooling.pool_metrics(table).iloc[0]
     assert (row["k"], row["cohorts"]) == (2, "a;b") and 0.7 < row["estimate"] < 0.8
+    assert row["note"].startswith("k = 2") and row["note"].endswith("without an interval within the scale: c, d")
+    alone = pooling.pool_metrics(table.iloc[[0, 2]]).iloc[0]["note"]
+    assert alone.startswith("not estimable: because 1 centre") and alone.endswith("scale: c")
     assert set(pooling.leave_each_out(table.iloc[[0, 1, 2]])["left_out"]) == set()

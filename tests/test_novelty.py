@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from cardionets import novelty, phenotypes, represent, weights
 from cardionets.config import Study, StudyError
+from cardionets.evaluate.discrimination import wilson
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.evaluate.trust import trust
 from tests.toy_study import build
@@ -93,14 +94,30 @@ def test_coverage_beyond_and_error_are_counted() -> None:
     assert by.loc[("coverage", NAMES[0]), "estimate"] == pytest.approx(first.mean())
     assert by.loc[("coverage", NAMES[0]), "n"] == 195 and by.loc[("coverage", NAMES[2]), "estimate"] == 1
     assert by.loc[("beyond", "all_phenotypes"), "estimate"] == pytest.approx(new["beyond"].mean())
+    assert by.loc[("coverage", NAMES[2]), "lower"] < 0.99, "400 of 400 are not everybody"
+    everybody = by.loc[("coverage", "all_phenotypes")]
+    assert 0 < everybody["lower"] < everybody["estimate"] < everybody["upper"] < 1
     rises = by.loc[("novelty_error", "all_phenotypes")]
     expected = spearmanr(new["novelty"], np.nanmean(error / [1, 2, 100], axis=1)).statistic
     assert rises["estimate"] == pytest.approx(expected) and rises["lower"] > 0.2
+
+
+def test_shares_stay_within_0_and_1() -> None:
+    predictions, truth, _, new = tables(24)
+    close = pd.DataFrame({"arm": "a", "endpoint": list(NAMES), "half_width": [3.5, 100.0, 100.0], "level": 0.9})
+    strange = new.assign(beyond=np.arange(24) < 1)
+    found = trust(predictions, truth, close, strange, cohort="ukb", replicates=50).query("metric != 'novelty_error'")
+    known = found.dropna(subset=["lower", "upper"])
+    assert known["lower"].ge(0).all() and known["upper"].le(1).all() and (known["upper"] > known["lower"]).all()
+    assert found.set_index(["metric", "endpoint"]).loc[("coverage", NAMES[2]), "lower"] == pytest.approx(
+        wilson(1.0, 12).lower
+    )  # two records each of twelve people
 
 
 def test_a_centre_without_phenotypes_says_so_and_still_reports_novelty() -> None:
     predictions, truth, widths, new = tables()
     found = trust(predictions, truth.drop(columns=list(NAMES)), widths, new, cohort="mimic").set_index("metric")
     assert found.loc["coverage", "note"].str.startswith("not estimable: because").all()
+    assert found.loc["coverage", "note"].str.contains("nobody's value is known").any()
     assert str(found.loc["novelty_error", "note"]).startswith("not estimable: because fewer than 3")
     assert found.loc["beyond", "estimate"] == pytest.approx(new["beyond"].mean())

@@ -149,7 +149,7 @@ def explainer(study: Study, name: Literal["phenotypes", "screening"] = "phenotyp
 
 
 def load_ecgs(study: Study, cohort: str, people: int) -> Ecgs:
-    """The first record of the first ``people`` test people of a cohort, in the store's (arbitrary) order; no label."""
+    """One record each of ``people`` test people of a cohort, chosen by pseudonym; no label."""
     store = open_store(study, cohort)
     records = store.records[store.records["split"] == "test"].drop_duplicates("person")
     if records.empty:

@@ -23,6 +23,7 @@ OPERATING: Final = ("sensitivity", "specificity", "ppv", "npv", "lr_positive", "
 OPERATING_ALL: Final = (*OPERATING, "npv_balanced", "accuracy_balanced")
 SHARES: Final = ("sensitivity_at_specificity", "specificity_at_sensitivity")
 HIDDEN: Final = "kept at the site: it would show a group that is too small"
+SOME: Final = "a mean over some of the phenotypes"
 REASONS: Final = (
     "there are no events",
     "everybody has the event",
@@ -119,13 +120,15 @@ def note_of(note: object) -> str:
     text = "" if pd.isna(note) else str(note)  # type: ignore[call-overload]
     if text in ("", "chosen on validation", HIDDEN):
         return text
+    if text.startswith("mean of "):
+        return SOME
     head = "interval not estimable" if text.startswith("interval") else "not estimable"
     reason = next((r for r in REASONS if r in text), REASONS[-1])
     return f"{head}: because {reason}"
 
 
 NOTES: Final = frozenset(
-    ["", "chosen on validation", HIDDEN]
+    ["", "chosen on validation", HIDDEN, SOME]
     + [f"{head}: because {r}" for head in ("not estimable", "interval not estimable") for r in REASONS]
 )
 

@@ -101,6 +101,6 @@ class People:
 
 
 def _people_of(records: pd.DataFrame, split: str) -> Rows:
-    """Row numbers of each person's first record in a split."""
+    """Row numbers of one record of each person of a split, chosen by pseudonym."""
     first = ~records["person"].duplicated()
     return np.flatnonzero(first & (records["split"] == split))

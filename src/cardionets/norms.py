@@ -48,7 +48,7 @@ def conformal(study: Study) -> pd.DataFrame:
     """Half-widths of 90 % intervals of :data:`ARMS`, from validation people.
 
     Split conformal prediction (Vovk et al. 2005; Lei et al., JASA 2018;113:1094): the k-th smallest absolute residual
-    of n people, k = ceil((n + 1) 0.9), first record of each. The same people chose the penalty of the heads.
+    of n people, k = ceil((n + 1) 0.9), one record of each. The same people chose the penalty of the heads.
 
     Returns:
         arm, endpoint, level, half_width (the phenotype's unit; missing when n is too small), n, weights (their hash).
@@ -133,7 +133,7 @@ def _ranges(sex: str, band: str, group: pd.DataFrame) -> Iterator[tuple[str, str
 
 
 def _trained(study: Study, cohort: str) -> pd.DataFrame:
-    """The first record of each training person."""
+    """One record of each training person, chosen by pseudonym."""
     from cardionets.store import Store
 
     records = Store.open(study.path("store", cohort), study.grid, hide_test=True).records

@@ -92,7 +92,7 @@ def _config(study: Study) -> dict[str, str]:
 
 
 def _embedded(source: Features, split: str) -> Floats:
-    """Embedding (n, p) of the first record of each person of a split."""
+    """Embedding (n, p) of one record of each person of a split, chosen by pseudonym."""
     first = ~source.records["person"].duplicated() & (source.records["split"] == split)
     rows: Sequence[int] = np.flatnonzero(first).tolist()
     return source["mae"][rows]

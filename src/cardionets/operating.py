@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,9 @@ def choose(study: Study) -> pd.DataFrame:
         predictions.append(tidy(features.records, list(frames(fitted, features, rows, (1.0,)))))
         records.append(features.records.iloc[rows])
     found = thresholds(pd.concat(predictions, ignore_index=True), pd.concat(records, ignore_index=True), study)
+    exact = found["threshold"].map(partial(np.format_float_positional, trim="-"), na_action="ignore")  # every digit
     with atomic_path(path(study)) as aside:
-        found.to_csv(aside, index=False, float_format="%.8g", lineterminator="\n")
+        found.assign(threshold=exact).to_csv(aside, index=False, float_format="%.8g", lineterminator="\n")
     return found
 
 

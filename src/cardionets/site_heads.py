@@ -52,7 +52,7 @@ def _released(fitted: Fitted) -> LinearHead:
 
 
 def first_records(records: pd.DataFrame, split: str) -> Rows:
-    """Row numbers of each person's first record in a split."""
+    """Row numbers of one record of each person of a split, chosen by pseudonym."""
     return np.flatnonzero(~records["person"].duplicated() & (records["split"] == split))
 
 

@@ -73,11 +73,16 @@ def resample_sums(sums: Floats, replicates: int, seed: int, strata: NDArray[Any]
     return np.concatenate(totals).reshape(replicates, *sums.shape[1:])
 
 
-def clustered_mean(values: Floats, persons: NDArray[Any], level: float) -> Estimate:
-    """Mean of record values (n,) with a normal interval in which records of one person may depend on each other."""
-    n = len(values)
+def clustered_error(values: Floats, persons: NDArray[Any]) -> float:
+    """Standard error of the mean of record values (n,); records of one person may depend on each other."""
     codes, people = person_codes(persons)
     if people < 2:
         raise NotEstimableError("there are fewer than 2 people")
     residual = person_sums(values - values.mean(), codes, people)
-    return wald(float(values.mean()), float(np.sqrt((residual**2).sum() * people / (people - 1))) / n, level)
+    return float(np.sqrt((residual**2).sum() * people / (people - 1))) / len(values)
+
+
+def clustered_mean(values: Floats, persons: NDArray[Any], level: float) -> Estimate:
+    """Mean of record values (n,) with a normal interval from :func:`clustered_error`."""
+    error = clustered_error(values, persons)
+    return wald(float(values.mean()), error, level)

@@ -20,7 +20,7 @@ from cardionets.config import Statistics
 from cardionets.evaluate import images
 from cardionets.evaluate.agreement import bland_altman
 from cardionets.evaluate.bootstrap import person_codes, person_sums, resample_sums
-from cardionets.evaluate.discrimination import auc
+from cardionets.evaluate.discrimination import Bools, auc, proportion
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, not_estimable, percentile
 from cardionets.evaluate.regression import Moments
 from cardionets.evaluate.rows import Rows, attempt
@@ -60,6 +60,11 @@ class Judge:
         with np.errstate(invalid="ignore", divide="ignore"):
             replicates = totals[:, 0] / totals[:, 1]
         return bootstrap_interval(float(values[known].mean()), replicates, self.statistics.level, IDENTITY)
+
+    def share(self, endpoint: str, arm: str, metric: str, hits: Bools) -> None:
+        """Append the share of ``hits`` (n,)."""
+        compute = partial(proportion, hits, self.persons, self.statistics.level)
+        self._add(endpoint, arm, metric, len(hits), compute)
 
     def median(self, endpoint: str, arm: str, metric: str, values: Floats) -> None:
         """Append the median of ``values`` (n,), with percentiles of resampled people."""
@@ -136,7 +141,7 @@ def add_features(judge: Judge, arm: str, made: Floats, real: Floats, training: F
     z_made, z_real, z_training = _standardised(real, made, real, training)
     ranks = images.retrieval_ranks(z_made, z_real).astype(np.float64)
     for k in (1, 5, 10):
-        judge.mean("cine", arm, f"top_{k}", (ranks <= k).astype(np.float64))
+        judge.share("cine", arm, f"top_{k}", ranks <= k)
     judge.median("cine", arm, "median_rank", ranks)
     judge.mean("cine", arm, "feature_distance", np.sqrt(((z_made - z_real) ** 2).mean(axis=1)))
     judge.value("cine", arm, "frechet", lambda: images.frechet_distance(z_real, z_made), len(made))

@@ -10,11 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cardionets import diseases, phenotypes
+from cardionets.arm_table import ARMS
 from cardionets.config import StudyError
 from cardionets.evaluate.estimate import Floats
 
 PREDICTION_COLUMNS: Final = ("record", "person", "split", "arm", "fraction", "endpoint", "value")
 RECORD_COLUMNS: Final = ("record", "person", "split")
+IMAGED: Final = tuple(name for name, arm in ARMS.items() if "cmr" in arm.features)
+"""Arms that read images, which fewer people have than an ECG."""
 
 
 def check_columns(table: pd.DataFrame, needed: tuple[str, ...], source: str) -> None:
@@ -86,7 +89,7 @@ class Cube:
         return cube
 
     def first_records(self) -> Cube:
-        """The first record of each person only."""
+        """One record of each person: the first in the store, whose order is that of the pseudonyms."""
         first = ~self.records["person"].duplicated().to_numpy()
         return Cube(self.arms, self.endpoints, self.values[:, first], self.records[first].reset_index(drop=True))
 
@@ -140,3 +143,8 @@ class Cube:
         for arm, row in zip(arms, finite):
             mask &= row if arm in active else True
         return active, mask
+
+    def shared(self, endpoint: str, arms: list[int]) -> NDArray[np.bool_]:
+        """Records (n,) on which arms are compared: the common ones of those that need no images, else of all."""
+        active, mask = self.common(endpoint, [arm for arm in arms if self.arms[arm][0] not in IMAGED])
+        return mask if active else self.common(endpoint, arms)[1]

@@ -222,11 +222,17 @@ def weighted_auc(labels: Bools, scores: Floats, weights: Floats) -> Floats:
 
 
 def threshold_at_specificity(labels: Bools, scores: Floats, specificity: float) -> float:
-    """Lowest threshold t with at least ``specificity`` of the non-events below it; positive means score >= t."""
+    """Threshold t with at least ``specificity`` of the non-events below it; positive means score >= t.
+
+    No more non-events than needed are below; t lies midway to the next score, so that rounding moves nobody.
+    """
     require_classes(labels)
-    negative = np.sort(scores[~labels])
+    negative = np.sort(scores[~labels].astype(np.float64))
     place = int(np.ceil(specificity * len(negative) - 1e-9)) - 1
-    return float(np.nextafter(negative[max(place, 0)], np.inf))
+    edge = negative[max(place, 0)]
+    above = scores[(scores > edge) & np.isfinite(scores)]
+    middle = (edge + above.min()) / 2 if len(above) else edge
+    return float(max(middle, np.nextafter(edge, np.inf)))
 
 
 def threshold_at_sensitivity(labels: Bools, scores: Floats, sensitivity: float) -> float:
@@ -243,11 +249,17 @@ def proportion(hits: Bools, persons: NDArray[Any], level: float = 0.95) -> Estim
     if n == 0:
         raise NotEstimableError("the denominator is empty")
     share = float(hits.mean())
+    return wilson(share, effective_count(hits, persons), level)
+
+
+def effective_count(hits: Bools, persons: NDArray[Any]) -> float:
+    """Number of independent records that say as much about the share of ``hits`` (n,): n over the design effect."""
+    n, share = len(hits), hits.mean()
     codes, people = person_codes(persons)
     residual = person_sums(hits - share, codes, people)
     binomial = share * (1 - share) * n
     design = max(1.0, float((residual**2).sum() / binomial)) if binomial > 0 else n / people
-    return wilson(share, n / design, level)
+    return float(n / design)
 
 
 def wilson(share: float, n: float, level: float = 0.95) -> Estimate:
@@ -270,7 +282,7 @@ class Operating:
     lr_negative: Estimate
 
 
-def _ratio(top: Estimate, bottom: Estimate, n_top: int, n_bottom: int, level: float) -> Estimate:
+def _ratio(top: Estimate, bottom: Estimate, n_top: float, n_bottom: float, level: float) -> Estimate:
     if top.value <= 0 or bottom.value <= 0:
         return Estimate(float("nan"), note="not estimable: because the ratio has a zero count")
     variance = (1 - top.value) / (top.value * n_top) + (1 - bottom.value) / (bottom.value * n_bottom)
@@ -286,14 +298,17 @@ def _share(hits: Bools, persons: NDArray[Any], level: float, empty: str) -> Esti
 def operating_point(
     labels: Bools, scores: Floats, threshold: float, persons: NDArray[Any], level: float = 0.95
 ) -> Operating:
-    """Sensitivity, specificity, predictive values at the natural prevalence, likelihood ratios (log intervals)."""
+    """Sensitivity, specificity, predictive values at the natural prevalence, likelihood ratios (log intervals).
+
+    Several records of a person count for less, by their design effect.
+    """
     require_classes(labels)
     called = scores >= threshold
     sensitivity = proportion(called[labels], persons[labels], level)
     specificity = proportion(~called[~labels], persons[~labels], level)
     ppv = _share(labels[called], persons[called], level, "nobody is called positive")
     npv = _share(~labels[~called], persons[~called], level, "nobody is called negative")
-    m, n = int(labels.sum()), int((~labels).sum())
+    m, n = (effective_count(called[part], persons[part]) for part in (labels, ~labels))
     false_positive = Estimate(1 - specificity.value)
     false_negative = Estimate(1 - sensitivity.value)
     plus = _ratio(sensitivity, false_positive, m, n, level)

@@ -207,7 +207,7 @@ class DiseaseMetrics:
         return estimate, Estimate(p, note=estimate.note.removeprefix("interval "))
 
     def _decisions(self, s: Sample, pair: tuple[int, int], cuts: list[float]) -> tuple[Estimate, Estimate]:
-        """Difference in the share of right decisions, and McNemar's p value on each person's first record."""
+        """Difference in the share of right decisions, and McNemar's p value on one record of each person."""
         if not np.isfinite(cuts).all():
             return (not_estimable("no threshold could be chosen on a validation split"),) * 2
         if len(s.labels) == 0:

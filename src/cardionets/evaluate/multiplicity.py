@@ -68,20 +68,22 @@ def r_width(n: int, r: float = ANTICIPATED_R, level: float = 0.95) -> float:
 def adequacy(records: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
     """What the test split can say, per endpoint: n, events, expected interval width at an anticipated value, verdict.
 
-    It reads how many people have each label, and no prediction.
+    It reads how many people have each label, and no prediction; whoever has recordings with and without an event is
+    counted in both classes.
     """
     test, level = records[records["split"] == "test"], protocol.statistics.level
     rows: list[tuple[object, ...]] = []
     for name in protocol.endpoints.diseases:
-        known = disease_labels(test, name)
-        known = known[np.isfinite(known)]
-        events, others = int((known > 0.5).sum()), int((known <= 0.5).sum())
+        labels = disease_labels(test, name)
+        n, events, others = (
+            test.loc[who, "person"].nunique() for who in (np.isfinite(labels), labels == 1, labels == 0)
+        )
         width = auc_width(events, others, level=level)
         enough = min(events, others) >= ENOUGH_EVENTS
         verdict = "enough" if enough else f"fewer than {ENOUGH_EVENTS} events or non-events: imprecise"
-        rows.append((diseases.BY_NAME[name].label, len(known), events, f"AUC {ANTICIPATED_AUC}", width, verdict))
+        rows.append((diseases.BY_NAME[name].label, n, events, f"AUC {ANTICIPATED_AUC}", width, verdict))
     for name in protocol.endpoints.headline_phenotypes:
-        n = int(test[name].notna().sum()) if name in test else 0
+        n = test.loc[test[name].notna(), "person"].nunique() if name in test else 0
         width = r_width(n, level=level)
         verdict = "enough" if width <= 0.1 else "interval wider than 0.1: imprecise" if n >= 4 else "nobody to judge"
         rows.append((phenotypes.BY_NAME[name].label, n, None, f"r {ANTICIPATED_R}", width, verdict))

@@ -21,8 +21,8 @@ COLUMNS: Final = ("cohort", "characteristic", "kind", "n", "mean", "sd")
 def characteristics(records: pd.DataFrame, cohort: str, minimum: int = 1) -> pd.DataFrame:
     """Mean and SD of measurements, shares of sex and diseases, one row per characteristic: :data:`COLUMNS`.
 
-    The first record of each test person counts. A share resting on fewer than ``minimum`` people with or without the
-    characteristic, and a mean of fewer, is withheld (NaN).
+    One record of each test person counts, chosen by pseudonym. A share resting on fewer than ``minimum`` people with or
+    without the characteristic, and a mean of fewer, is withheld (NaN).
     """
     first = records[records["split"] == "test"].drop_duplicates("person")
     rows = [_share(cohort, "female", first["sex"].map({"F": 1.0, "M": 0.0}).to_numpy(float), minimum)]

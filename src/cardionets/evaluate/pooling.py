@@ -127,9 +127,8 @@ def usable(metrics: pd.DataFrame) -> pd.DataFrame:
     """Rows whose interval exists and has a width, and that lie within their scale: those that can be pooled."""
     known = metrics.dropna(subset=["estimate", "lower", "upper"])
     known = known[known["upper"] > known["lower"]]
-    with np.errstate(all="ignore"):
-        bounds = known[["metric", "estimate", "lower", "upper"]].itertuples(index=False)
-        inside = [all(np.isfinite(SCALES[metric].forward(float(v))) for v in values) for metric, *values in bounds]
+    bounds = known[["metric", "estimate", "lower", "upper"]].itertuples(index=False)
+    inside = [SCALES[metric].holds(Estimate(*values)) for metric, *values in bounds]
     return known[np.array(inside, bool)]
 
 
@@ -173,6 +172,7 @@ def pool_metrics(metrics: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
 def _pool_group(key: dict[str, Any], group: pd.DataFrame, level: float) -> dict[str, Any]:
     rows = usable(group)
+    left = _left_out(group, rows)
     total = {
         "k": len(rows),
         "n": rows["n"].sum(),
@@ -183,10 +183,20 @@ def _pool_group(key: dict[str, Any], group: pd.DataFrame, level: float) -> dict[
         pooled = pool_rows(key["metric"], rows, level)
     except NotEstimableError as error:
         missing = dict.fromkeys(("estimate", "lower", "upper"), np.nan)
-        return {**key, **missing, **total, "note": f"not estimable: because {error}"}
+        return {**key, **missing, **total, "note": _joined(f"not estimable: because {error}", left)}
     numbers = {
         "estimate": pooled.estimate.value, "lower": pooled.estimate.lower, "upper": pooled.estimate.upper,
         "prediction_lower": pooled.prediction.lower, "prediction_upper": pooled.prediction.upper,
         "tau2": pooled.tau2, "i2": pooled.i2, "q_p": pooled.q_p,
     }  # fmt: skip
-    return {**key, **numbers, **total, "note": pooled.note}
+    return {**key, **numbers, **total, "note": _joined(pooled.note, left)}
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
+def _left_out(group: pd.DataFrame, pooled: pd.DataFrame) -> str:
+    """Which cohorts have an estimate that cannot be pooled; "" where there is none."""
+    lost = group.loc[group["estimate"].notna() & ~group["cohort"].isin(pooled["cohort"]), "cohort"]
+    return f"left out, without an interval within the scale: {', '.join(lost)}" if len(lost) else ""

@@ -114,7 +114,7 @@ def _add(rows: Rows, sample: Sample, key: tuple[str, str, float], found: dict[st
 def maps(predictions: pd.DataFrame, records: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
     """What turns a released risk into one of this centre, for people who come after: :data:`MAP_COLUMNS`.
 
-    Fitted on the first record of every test person, so it is not to be judged on them (see :func:`evaluate`). A shift
+    Fitted on one record of every test person, so it is not to be judged on them (see :func:`evaluate`). A shift
     and a slope with :data:`MIN_SLOPE` cases and controls, unless the slope would turn the order of people round; a
     shift with :data:`MIN_EVENTS`; no row with fewer.
     """

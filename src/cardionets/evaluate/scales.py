@@ -20,6 +20,12 @@ class Scale:
     forward: Callable[[Any], Any]
     inverse: Callable[[Any], Any]
 
+    def holds(self, estimate: Estimate) -> bool:
+        """Whether a value and its bounds lie within the scale, its ends excluded."""
+        with np.errstate(all="ignore"):
+            ends = self.forward(np.array([estimate.value, estimate.lower, estimate.upper]))
+        return bool(np.isfinite(ends).all())
+
 
 IDENTITY: Final = Scale("identity", lambda x: x, lambda x: x)
 LOGIT: Final = Scale("logit", logit, expit)
@@ -56,17 +62,21 @@ def bootstrap_intervals(values: Floats, replicates: Floats, level: float, scale:
     than a fifth of the replicates do not exist the estimate is "not estimable".
     """
     with np.errstate(all="ignore"):
-        spread = scale.forward(np.asarray(replicates, dtype=np.float64))  # (B, E)
         centre = scale.forward(np.asarray(values, dtype=np.float64))
-        finite = np.isfinite(spread)
-        kept = finite.sum(axis=0)
-        spread = np.where(finite, spread, 0.0)
-        mean = spread.sum(axis=0) / kept
-        variance = (np.where(finite, spread - mean, 0.0) ** 2).sum(axis=0) / (kept - 1)
-        half = z_value(level) * np.sqrt(variance)
+        error = standard_errors(scale.forward(np.asarray(replicates, dtype=np.float64)))
+        half = z_value(level) * error
         bounds = np.sort([scale.inverse(centre - half), scale.inverse(centre + half)], axis=0)  # (2, E)
-    enough = kept >= max(2, 0.8 * len(spread))
-    return [_bounded(*each) for each in zip(values, *bounds, enough, np.isfinite(centre))]
+    return [_bounded(*each) for each in zip(values, *bounds, np.isfinite(error), np.isfinite(centre))]
+
+
+def standard_errors(replicates: Floats) -> Floats:
+    """Standard errors (E,) from the finite ones of replicates (B, E); NaN where more than a fifth does not exist."""
+    finite = np.isfinite(replicates)
+    kept = finite.sum(axis=0)
+    with np.errstate(all="ignore"):
+        mean = np.where(finite, replicates, 0.0).sum(axis=0) / kept
+        variance = (np.where(finite, replicates - mean, 0.0) ** 2).sum(axis=0) / (kept - 1)
+    return np.where(kept >= max(2, 0.8 * len(replicates)), np.sqrt(variance), np.nan)
 
 
 def _bounded(value: float, lower: float, upper: float, enough: bool, inside: bool) -> Estimate:

@@ -64,17 +64,26 @@ def _bands(values: pd.Series, edges: tuple[int, ...]) -> pd.Series:
 def interaction(estimates: list[Estimate], scale: Scale, level: float = 0.95) -> tuple[float, int, float]:
     """(Q, degrees of freedom, p): are the estimates of independent subgroups equal? Cochran's Q on ``scale``.
 
-    Altman & Bland, BMJ 2003;326:219, for more than two groups; subgroups without an interval are left out.
+    Altman & Bland, BMJ 2003;326:219, for more than two groups; subgroups without an interval within the scale (an AUC
+    of 1 has none) are left out.
     """
-    usable = [e for e in estimates if np.isfinite([e.value, e.lower, e.upper]).all() and e.upper > e.lower]
+    usable = [e for e in estimates if scale.holds(e) and e.upper > e.lower]
     if len(usable) < 2:
-        raise NotEstimableError("fewer than 2 subgroups have an interval")
+        raise NotEstimableError("fewer than 2 subgroups have an interval within the scale")
     centre, lower, upper = (
         scale.forward(np.array([getattr(e, k) for e in usable])) for k in ("value", "lower", "upper")
     )
     weight = 1 / (np.abs(upper - lower) / (2 * z_value(level))) ** 2
     q = float(weight @ (centre - weight @ centre / weight.sum()) ** 2)
     return q, len(usable) - 1, float(chdtrc(len(usable) - 1, q))
+
+
+def _interaction_p(estimates: list[Estimate], scale: Scale, level: float) -> Estimate:
+    _, freedom, p = interaction(estimates, scale, level)
+    left = len(estimates) - freedom - 1
+    return Estimate(
+        p, note=f"{left} of {len(estimates)} subgroups left out: no interval within the scale" if left else ""
+    )
 
 
 def gap(estimates: list[Estimate]) -> float:
@@ -116,8 +125,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """AUC of every disease and r of the headline phenotypes of one arm in each subgroup of the test split.
 
-    One record per person (the first), the largest label fraction. The metrics' columns with variable and group; the
-    group "all groups" holds ``<metric>_interaction_p`` and ``<metric>_gap``.
+    One record per person (chosen by pseudonym), the largest label fraction. The metrics' columns with variable and
+    group; the group "all groups" holds ``<metric>_interaction_p`` and ``<metric>_gap``.
     """
     first = records[records["split"] == "test"].drop_duplicates("person")
     cube = Cube.of_arm(predictions, first, arm)
@@ -165,7 +174,7 @@ class _Endpoint:
             rows.add(self.endpoint, *self.arm, self.metric, found[-1], int(mask.sum()), events)
             names.append(str(member))
         total = int(group.notna().sum())
-        p = attempt(lambda: interaction(found, self.scale, level)[2])
+        p = attempt(lambda: _interaction_p(found, self.scale, level))
         rows.add(self.endpoint, *self.arm, f"{self.metric}_interaction_p", p, total)
         rows.add(self.endpoint, *self.arm, f"{self.metric}_gap", attempt(lambda: gap(found)), total)
         return rows.frame().assign(variable=name, group=[*names, "all groups", "all groups"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cardionets.evaluate.bootstrap import clustered_mean, person_codes, weight_blocks
+from cardionets.evaluate.bootstrap import clustered_error, person_codes, weight_blocks
 from cardionets.evaluate.cube import Cube
-from cardionets.evaluate.discrimination import midranks
-from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, percentile
+from cardionets.evaluate.discrimination import midranks, proportion
+from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, percentile, wald_logit
 from cardionets.evaluate.rows import Rows, attempt
 
 ALL = "all_phenotypes"
@@ -46,10 +47,10 @@ def trust(
         error = np.abs(predicted - truth) / half  # 1 = on the edge of the interval
         inside = np.where(np.isfinite(error), error <= 1, np.nan)
         for j, name in enumerate(names):
-            _add(rows, name, arm, fraction, "coverage", inside[:, j], persons, level)
-        _add(rows, ALL, arm, fraction, "coverage", _mean(inside), persons, level)
+            _add(rows, name, arm, fraction, "coverage", inside[:, j], persons, _share, level)
+        _add(rows, ALL, arm, fraction, "coverage", _mean(inside), persons, _mean_share, level)
         beyond = new["beyond"].astype("Float64").to_numpy(np.float64, na_value=np.nan)
-        _add(rows, ALL, arm, fraction, "beyond", beyond, persons, level)
+        _add(rows, ALL, arm, fraction, "beyond", beyond, persons, _share, level)
         strange, size = new["novelty"].to_numpy(np.float64), _mean(error)
         both = np.isfinite(strange) & np.isfinite(size)
         found = attempt(partial(_spearman, strange[both], size[both], persons[both], replicates, seed, level))
@@ -65,12 +66,26 @@ def _add(
     metric: str,
     values: Floats,
     persons: NDArray[Any],
+    statistic: Callable[[Floats, NDArray[Any], float], Estimate],
     level: float,
 ) -> None:
-    """Mean of the known values (n,), clustered by person."""
+    """A statistic of the known values (n,) and their persons."""
     known = np.isfinite(values)
-    found = attempt(partial(clustered_mean, values[known].astype(np.float64), persons[known], level))
+    found = attempt(partial(statistic, values[known].astype(np.float64), persons[known], level))
     rows.add(endpoint, arm, fraction, metric, found, len(set(persons[known])))
+
+
+def _share(values: Floats, persons: NDArray[Any], level: float) -> Estimate:
+    """Share of ones among ones and zeros (n,)."""
+    if not len(values):
+        raise NotEstimableError("nobody's value is known")
+    return proportion(values > 0.5, persons, level)
+
+
+def _mean_share(values: Floats, persons: NDArray[Any], level: float) -> Estimate:
+    """Mean of shares (n,), with an interval on the logit scale."""
+    error = clustered_error(values, persons)
+    return wald_logit(float(values.mean()), error, level)
 
 
 def _mean(values: Floats) -> Floats:
