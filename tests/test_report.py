@@ -10,6 +10,7 @@ from PIL import Image
 
 from cardionets import page, pdf, report, tables, topics, views
 from cardionets.config import Study, StudyError
+from cardionets.evaluate.pooling import DIFFERENT
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.figures.base import Provenance
 
@@ -122,6 +123,18 @@ def test_every_number_in_words_comes_from_the_table(reports: Path) -> None:
     changed = report.build_study(STUDY, table, reports).read_text()
     assert "0.71 (0.66 to 0.76)" not in changed
     assert "0.61 (0.55 to 0.67)" in changed
+
+
+def test_a_mean_over_part_of_the_phenotypes_says_so_in_words_and_in_the_pool(reports: Path) -> None:
+    table, note = metrics().assign(fraction=1.0), "mean of 26 of 82 phenotypes; the others are not estimable"
+    assert not any("mean of" in text for text in report.in_words(STUDY, table, "aligned"))
+    table.loc[table["cohort"].eq("qph") & table["metric"].eq("mean_r2"), "note"] = note
+    said = report.in_words(STUDY, table, "aligned")
+    assert [("QPH" in text, "mean of 26 of 82 phenotypes" in text) for text in said if "mean R²" in text] == [
+        *[(False, False)] * 3,
+        (True, True),
+    ]
+    assert DIFFERENT in report.build_study(STUDY, table, reports).read_text()
 
 
 def test_methods_follow_the_settings() -> None:

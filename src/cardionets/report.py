@@ -13,6 +13,7 @@ from cardionets import figures, pack, page, pdf, received, tables, topics
 from cardionets.config import STUDY, Study, StudyError
 from cardionets.evaluate.people import COLUMNS as PEOPLE
 from cardionets.evaluate.pooling import pool_metrics, pool_rows, usable
+from cardionets.evaluate.rows import MEAN_OF
 from cardionets.figures.base import Provenance, png_bytes
 
 STAGES = {
@@ -151,8 +152,15 @@ def phenotype_sentences(study: Study, metrics: pd.DataFrame, arm: str) -> list[s
         who = f"{_label(study, str(cohort))}, {float(str(fraction)):.0%} of the labels, n = {int(row['n']):,}"
         own = gaps[(gaps["cohort"] == cohort) & (gaps["fraction"] == fraction)]
         found = [_gap(gap, arm) for _, gap in own.iterrows() if arm in str(gap["arm"]).split(" minus ")]
-        sentences.append("; ".join([f"{who}: mean R² of {_plain(arm)} {_phrase(row)}", *_verdicts(found)]) + ".")
+        said = f"{who}: mean R² of {_plain(arm)} {_phrase(row)}{_remark(row)}"
+        sentences.append("; ".join([said, *_verdicts(found)]) + ".")
     return sentences
+
+
+def _remark(row: pd.Series) -> str:
+    """Over how many phenotypes a mean is, where it is not over all."""
+    note = str(row.get("note", ""))
+    return f", {note.partition(';')[0]}" if note.startswith(MEAN_OF) else ""
 
 
 def _plain(arm: str) -> str:
