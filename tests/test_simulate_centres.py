@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from cardionets.simulate import faults, labels, write
 from cardionets.simulate.centres import CENTRES
 from cardionets.simulate.heart import CaseMix, sample
 from cardionets.simulate.plan import Plan, make_plan, record_truth, truth
+from tests.conftest import ROOT
 
 PEOPLE, SEED = 6, 7
 LAYOUT = {"ukb": "ukb", "mimic": "mimic"}
@@ -409,6 +411,17 @@ def test_real_or_other_folders_are_left_alone_and_a_line_says_so(
     assert "simulate ukb: left alone, because cohorts.yaml" in capsys.readouterr().out
     assert write.is_current("qph", 2, Study().protocol.seed, tiny_root / "data")
     assert not (tiny_root / "data" / "truth" / "ukb.parquet").exists()
+
+
+def test_where_everybody_is_real_the_folder_of_the_truth_is_there_all_the_same(tiny_root: Path) -> None:
+    """The stage of the ceiling depends on it."""
+    cohorts = tiny_root / "cohorts.yaml"
+    cohorts.write_text(cohorts.read_text().replace("simulated: true", "simulated: false"))
+    write.write_study(Study(), workers=1)
+    assert list(contents(tiny_root / "data")) == ["truth/README.txt"]
+    for path in ("dvc.yaml", "ablation/dvc.yaml"):
+        needs = [stage.get("deps", []) for stage in yaml.safe_load((ROOT / path).read_text())["stages"].values()]
+        assert {name for names in needs for name in names if name.startswith("data/")} == {"data/truth"}
 
 
 @pytest.mark.parametrize("stamp", [None, "{}", '{"simulated": false}', "[1]", '{"people": 2'])

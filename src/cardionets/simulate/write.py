@@ -45,6 +45,7 @@ BESIDE: Final = ("beats.py", "cmr.py", "diseases.py", "phenotypes.py")
 STAMP: Final = ".simulated.json"
 SUMS: Final = "SHA256SUMS.txt"  # of every file of a centre, as PhysioNet publishes them: ``sha256sum -c`` reads it
 NOTICE: Final = "SIMULATED RECORDING of a person who does not exist"
+ABOUT_TRUTH: Final = "What is true of SIMULATED people, one table per centre. Of real people nobody knows it."
 MIMIC_LEADS: Final = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 WRITERS: Final[dict[str, tuple[Callable[..., None], tuple[str, ...]]]] = {
     "cardiosoft": (ecg_files.write_cardiosoft, LEADS),
@@ -238,9 +239,12 @@ def _write_truth(plan: Plan, out: Path) -> None:
 def write_study(study: Study, workers: int = 2) -> None:
     """Write the SIMULATED centres of the study's preset to ``data/``; finished ones of the same simulator are kept.
 
-    A centre that ``cohorts.yaml`` says is real, or lies elsewhere, is left alone, and a line says so.
+    A centre that ``cohorts.yaml`` says is real, or lies elsewhere, is left alone, and a line says so. ``data/truth`` is
+    there afterwards even where nobody is simulated.
     """
     wanted = study.block("simulate", SimulateSettings).model_dump()
+    with atomic_path(study.path("data", "truth", "README.txt")) as aside:
+        aside.write_text(ABOUT_TRUTH + "\n", encoding="utf-8")
     start, total = time.monotonic(), 0
     for name, people in wanted.items():
         if reason := _real(study, name):
