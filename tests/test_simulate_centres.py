@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -406,9 +407,12 @@ def test_real_or_other_folders_are_left_alone_and_a_line_says_so(
     before = _real_folder(tiny_root / "data" / "ukb")
     cohorts = tiny_root / "cohorts.yaml"
     cohorts.write_text(cohorts.read_text().replace(*change, 1))
+    shutil.copy(ROOT / "data.dvc", tiny_root)
     assert main(["simulate", "--workers", "1"]) == 0
     assert contents(tiny_root / "data" / "ukb") == before
-    assert "simulate ukb: left alone, because cohorts.yaml" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "simulate ukb: left alone, because cohorts.yaml" in said
+    assert "delete the lines of data/ukb/SHA256SUMS.txt from data.dvc" in said
     assert write.is_current("qph", 2, Study().protocol.seed, tiny_root / "data")
     assert not (tiny_root / "data" / "truth" / "ukb.parquet").exists()
 

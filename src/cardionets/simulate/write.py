@@ -248,7 +248,7 @@ def write_study(study: Study, workers: int = 2) -> None:
     start, total = time.monotonic(), 0
     for name, people in wanted.items():
         if reason := _real(study, name):
-            print(f"simulate {name}: left alone, {reason}", flush=True)
+            print(f"simulate {name}: left alone, {reason}{_still_listed(study, name)}", flush=True)
             continue
         total += people
         if is_current(name, people, study.protocol.seed, study.path("data")):
@@ -269,3 +269,10 @@ def _real(study: Study, name: str) -> str:
         return "because cohorts.yaml says that its people are real"
     elsewhere = cohort.path != study.path("data", name).resolve()
     return f"because cohorts.yaml names another folder than data/{name}" if elsewhere else ""
+
+
+def _still_listed(study: Study, name: str) -> str:
+    """What to do where ``data.dvc`` waits for checksums of a centre that is not simulated; empty where it does not."""
+    sums, listed = f"data/{name}/{SUMS}", study.path("data.dvc")
+    waits = listed.is_file() and sums in listed.read_text(encoding="utf-8") and not study.path(sums).is_file()
+    return f"; delete the lines of {sums} from data.dvc, or DVC will miss it" if waits else ""
