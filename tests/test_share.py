@@ -25,6 +25,7 @@ from cardionets.__main__ import main
 from cardionets.config import Study, StudyError
 from cardionets.evaluate import people
 from cardionets.evaluate.pooling import pool_metrics
+from cardionets.evaluate.rows import COLUMNS
 from cardionets.store import Store
 from tests import toy_site
 from tests.test_screen import png
@@ -358,6 +359,26 @@ def test_who_is_lost_to_an_arm_is_not_told_by_difference(lost: int, hidden: bool
     assert set(bins["cases"]) == set(judged["events"])
     people = made["people"].set_index(["variable", "level"])["people"]
     assert people["cad"].isna().all() == hidden and people["valve"].notna().all()
+
+
+@pytest.mark.parametrize(("without", "hidden"), [(0, False), (1, True), (20, False)])
+def test_who_has_no_cine_is_not_told_by_difference(without: int, hidden: bool, tmp_path: Path) -> None:
+    study = toy_site.clone(tmp_path)
+    toy_site.add(study, "qph", people=100)
+    cases = len(_cases(study))
+    line = {"cohort": "qph", "endpoint": "cad", "arm": "real", "fraction": 1.0, "split": "test", "metric": "auc"}
+    line |= {
+        "estimate": 0.8,
+        "lower": 0.7,
+        "upper": 0.9,
+        "n": 100 - without,
+        "events": cases - without // 2,
+        "note": "",
+    }
+    pd.DataFrame([line])[list(COLUMNS)].to_csv(study.path("results", "qph", "images.csv"), index=False)
+    made = aggregates.tables(study, "qph")
+    assert made["images"]["n"].isna().item() == hidden
+    assert made["metrics"].loc[made["metrics"]["endpoint"] == "cad", "n"].notna().any()
 
 
 def test_fractions_of_labels_do_not_tell_who_is_lost_to_one(tmp_path: Path) -> None:

@@ -43,8 +43,10 @@ def tables(study: Study, cohort: str) -> dict[str, pd.DataFrame]:
             raise StudyError(f"results/{cohort}/metrics.csv: missing; run `make site COHORT={cohort}` first.")
         if path.is_file():
             table = pd.read_csv(path, dtype={"note": str})
-            groups = people_of(store.records, list(table["endpoint"].unique())) if name == "metrics" else _NOBODY
-            found[name] = suppress_metrics(table, groups, minimum, close if name == "metrics" else ())
+            judged = name == "metrics"
+            groups = people_of(store.records, list(table["endpoint"].unique())) if judged else _NOBODY
+            near = close if judged else _close_cines(cube, table, minimum)
+            found[name] = suppress_metrics(table, groups, minimum, near)
     found["flow"] = shared_flow(store.flow, minimum)
     shown = set(found["metrics"].loc[found["metrics"]["note"] != HIDDEN, "endpoint"])
     tested = cube.records.drop_duplicates("person")
@@ -96,6 +98,20 @@ def _close_fractions(cube: Cube, minimum: int) -> set[tuple[str, float]]:
                 close.add((endpoint, fraction))
             else:
                 kept.append(mask)
+    return close
+
+
+def _close_cines(cube: Cube, images: pd.DataFrame, minimum: int) -> set[tuple[str, float]]:
+    """(disease, fraction) of which all but a few people, cases or controls have cines: counts tell about these few."""
+    first, close = ~cube.records["person"].duplicated().to_numpy(), set()
+    for endpoint in (name for name in cube.diseases() if name in set(images["endpoint"])):
+        truth, rows = cube.truth(endpoint), images[images["endpoint"] == endpoint]
+        groups = [mask & first for mask in (np.isfinite(truth), *_masks(cube, endpoint).values())]
+        whole = np.array([[(g & (truth == 0)).sum(), (g & (truth == 1)).sum(), g.sum()] for g in groups])  # (k, 3)
+        n, events = rows[["n", "events"]].to_numpy(float).T
+        apart = np.abs(np.stack([n - events, events, n], axis=1)[:, None] - whole)  # (row, k, 3)
+        if ((apart > 0) & (apart < minimum)).any():
+            close |= {(endpoint, float(fraction)) for fraction in rows["fraction"]}
     return close
 
 
