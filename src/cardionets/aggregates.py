@@ -25,6 +25,7 @@ PEOPLE_COLUMNS: Final = ("variable", "level", "people", "mean", "sd")
 RESULTS: Final = ("metrics", "images")
 KEYS: Final = ("endpoint", "arm", "fraction")
 FLOW_COLUMNS: Final = ("step", "reason", "records", "persons")
+Rows = NDArray[np.bool_]
 
 
 def tables(study: Study, cohort: str) -> dict[str, pd.DataFrame]:
@@ -65,9 +66,6 @@ def _predictions(study: Study, cohort: str) -> pd.DataFrame:
     if not path.is_file():
         raise StudyError(f"predictions/{cohort}.parquet: missing; run `make site COHORT={cohort}` first.")
     return pd.read_parquet(path)
-
-
-Rows = NDArray[np.bool_]
 
 
 def _masks(cube: Cube, endpoint: str) -> dict[float, Rows]:
