@@ -14,7 +14,7 @@
 # **Question.** What part of each phenotype does the heart write into its ECG at all?
 #
 # **Inputs.** The simulated truth of the paired cohort, which no other stage reads; its store; the tokenizer;
-# `predictions/<cohort>.parquet`.
+# `predictions/<cohort>.parquet`. Of real people nobody knows the truth: then the tables say so and hold no number.
 #
 # **Outputs.** Metrics of the ceiling, `results/<cohort>/attainable.csv` and `results/<cohort>/ceiling.csv`.
 
@@ -36,14 +36,19 @@ book = Workbook("attainable", cohort)
 # the electrodes, or is error of the CMR measurement.
 
 # %%
-predicted = attainable.attainable(book.study, cohort)
-found = metrics.evaluate(predicted, book.store.records, book.study, cohort=cohort)
-said = pd.read_parquet(book.study.path("predictions", f"{cohort}.parquet"))
-shares = attainable.shares(book.study, cohort, predicted, said)
+simulated = book.settings.simulated
+if simulated:
+    predicted = attainable.attainable(book.study, cohort)
+    found = metrics.evaluate(predicted, book.store.records, book.study, cohort=cohort)
+    said = pd.read_parquet(book.study.path("predictions", f"{cohort}.parquet"))
+    shares = attainable.shares(book.study, cohort, predicted, said)
+else:
+    found, shares = (attainable.unknown(cohort, [(attainable.ALL, metric)]) for metric in ("mean_r2", "r2_share"))
 book.results(pd.concat([found, shares], ignore_index=True), "attainable")
 
 # %%
-book.figure(figures.phenotype_bars(found, "r2", title="Attainable"), "attainable", n=int(found["n"].max()))
+if simulated:
+    book.figure(figures.phenotype_bars(found, "r2", title="Attainable"), "attainable", n=int(found["n"].max()))
 
 # %%
 mean = found[found["endpoint"].isin(["all_phenotypes", *book.study.protocol.endpoints.headline_phenotypes])]
@@ -66,5 +71,5 @@ book.table(tables.metrics_wide(shares, "r2_share", 1.0), "shares", "Share of the
 # %%
 pictures = ceiling.ceiling(book.study, cohort)
 book.results(pictures, "ceiling")
-shown = pictures[["endpoint", "arm", "metric", "estimate", "lower", "upper", "n"]]
+shown = pictures[["endpoint", "arm", "metric", "estimate", "lower", "upper", "n", "note"]]
 book.table(shown, "ceiling", "Cines drawn from the truth, against the real ones")

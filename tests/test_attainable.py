@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,8 +11,10 @@ import pandas as pd
 import pytest
 
 from cardionets import attainable, phenotypes
-from cardionets.config import Study, StudyError
+from cardionets.config import OUT_VARIABLE, Study, StudyError
+from cardionets.report import read_results
 from cardionets.splits import pseudonyms
+from tests.conftest import ROOT
 
 
 def test_truth_is_indexed_by_the_stores_pseudonyms(tiny_root: Path) -> None:
@@ -30,6 +33,21 @@ def test_missing_truth_and_real_people_are_refused(tiny_root: Path) -> None:
     cohorts.write_text(cohorts.read_text().replace("simulated: true", "simulated: false", 1))
     with pytest.raises(StudyError, match="real people's truth is unknown"):
         attainable.read_truth(Study(), "ukb")
+
+
+def test_of_real_people_the_stage_says_that_nobody_knows_the_truth(
+    tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no store, prediction, tokenizer or truth in reach: pool and report find tables without a number."""
+    cohorts = tiny_root / "cohorts.yaml"
+    cohorts.write_text(cohorts.read_text().replace("simulated: true", "simulated: false", 1))
+    monkeypatch.setenv(OUT_VARIABLE, str(tiny_root / "out"))
+    runpy.run_path(str(ROOT / "notebooks" / "attainable.py"))
+    found = read_results(tiny_root / "results")
+    assert found["estimate"].isna().all() and set(found["note"]) == {f"not estimable: because {attainable.REAL}"}
+    assert {"mean_r2", "r2_share", "ssim"} <= set(found["metric"]) and (found["n"] == 0).all()
+    assert sorted(path.name for path in (tiny_root / "results" / "ukb").iterdir()) == ["attainable.csv", "ceiling.csv"]
+    assert attainable.REAL in (tiny_root / "out" / "tables" / "ceiling.html").read_text()
 
 
 def test_features_are_determinants_only() -> None:

@@ -13,11 +13,14 @@ from scipy.optimize import linprog
 from cardionets import aggregates, arm_table, disclosure, judge, vocabulary
 from cardionets.config import Study
 from cardionets.evaluate import binned, trust
+from cardionets.evaluate.cube import Cube
 from cardionets.evaluate.estimate import NotEstimableError
-from cardionets.evaluate.rows import COLUMNS
+from cardionets.evaluate.phenotype_metrics import add_phenotypes
+from cardionets.evaluate.rows import COLUMNS, MEAN_OF, Rows
 from tests.conftest import ROOT
 
 MINIMUM = 5
+PROTOCOL = Study(ROOT).protocol
 TABLE = [(4, (0, 1)), (5, (2, 3)), (6, (0, 2)), (7, (1, 3)), (8, (4, 5)), (8, (6, 7))]
 """A two-by-two table (0-3) with its margins (4-7) and total (8)."""
 
@@ -129,6 +132,41 @@ def test_numbers_are_rounded_and_notes_are_closed() -> None:
     assert not disclosure.is_rounded(pd.Series([0.7123456]))
 
 
+def test_a_mean_over_part_of_the_phenotypes_leaves_with_its_number_and_says_so() -> None:
+    rng, n = np.random.default_rng(0), 40
+    truth = rng.normal(size=n)
+    records = pd.DataFrame({"record": [f"r{i}" for i in range(n)], "split": "test"}).assign(lv_mass=truth)
+    records["person"] = records["record"]
+    parts = [
+        records[["record", "person", "split"]].assign(endpoint=name, value=truth + rng.normal(0, 0.5, n))
+        for name in ("lv_mass", "lv_edv")
+    ]
+    rows = Rows("qph", "test")
+    add_phenotypes(rows, Cube.of(pd.concat(parts).assign(arm="aligned", fraction=1.0), records, "test"), PROTOCOL)
+    found = rows.frame()
+    whole = found[found["metric"].eq("mean_r2") & found["endpoint"].eq("all_phenotypes")]
+    assert whole["note"].item().startswith(f"{MEAN_OF}1 of 2 phenotypes")
+    out = disclosure.suppress_metrics(whole, disclosure.people_of(records, ["all_phenotypes"]), MINIMUM)
+    assert np.isfinite(out["estimate"].item()) and out["note"].item() == disclosure.PARTIAL
+    assert disclosure.PARTIAL in disclosure.NOTES and disclosure.note_of(disclosure.PARTIAL) == disclosure.PARTIAL
+
+
+def test_coverage_counts_people_whatever_the_number_of_their_recordings() -> None:
+    known = groups(lv_mass=(80, 40, 0, 0, 0, 0), lv_edv=(80, 40, 0, 0, 0, 0))
+    rows = [row("lv_mass", "coverage", 0.9, 40, np.nan), row("lv_edv", "coverage", 0.9, 4, np.nan)]
+    assert shown(disclosure.suppress_metrics(table(*rows), known, MINIMUM)) == ["lv_mass"]
+
+
+@pytest.mark.parametrize("endpoint", ["all_phenotypes", "headline_phenotypes", "cardiomyopathy_subtypes"])
+def test_recordings_of_two_people_are_two_people_in_a_mean_as_well(endpoint: str) -> None:
+    records = pd.DataFrame({"person": ["a", "a", "a", "b", "b", "b"], "split": "test", "lv_mass": 100.0})
+    records["subtype"] = pd.array(["dcm", "dcm", "dcm", "hcm", "hcm", "hcm"], dtype="string")
+    known = disclosure.people_of(records, [endpoint])
+    assert tuple(known.loc[endpoint, ["records", "people"]]) == (6, 2)
+    out = disclosure.suppress_metrics(table(row(endpoint, "mean_r2", 0.3, 6, np.nan)), known, MINIMUM)
+    assert shown(out) == []
+
+
 def test_risk_bins_hold_enough_of_both_and_say_the_same_as_everybody() -> None:
     rng = np.random.default_rng(0)
     risk = rng.uniform(size=500)
@@ -165,6 +203,28 @@ def test_flow_merges_small_reasons_and_hides_what_would_follow() -> None:
     assert few.loc[few["step"] == "source", "persons"].isna().all()  # else source - kept would tell
 
 
+def test_one_person_under_several_reasons_is_one_person() -> None:
+    """Who has a recording under each of five reasons, and a sound one, is kept and is nobody else."""
+    reasons = ("unreadable", "flat_lead", "nan", "too_short", "clipped")
+    steps = [("source", "", 105, 100), *(("excluded", reason, 1, 1) for reason in reasons)]
+    steps += [("kept", "", 100, 100), ("split", "test", 100, 100)]
+    out = aggregates.shared_flow(pd.DataFrame(steps, columns=list(aggregates.FLOW_COLUMNS)), MINIMUM)
+    other = out[out["reason"] == aggregates.OTHER]
+    assert other[["records", "persons"]].isna().all().all()
+
+
+def test_people_of_merged_reasons_are_shown_only_where_they_are_certain() -> None:
+    def merged(source: int) -> pd.DataFrame:
+        steps = [("source", "", 112, source), ("excluded", "unreadable", 4, 4), ("excluded", "flat_lead", 4, 4),
+                 ("excluded", "nan", 4, 4), ("kept", "", 100, 100), ("split", "test", 100, 100)]  # fmt: skip
+        out = aggregates.shared_flow(pd.DataFrame(steps, columns=list(aggregates.FLOW_COLUMNS)), MINIMUM)
+        return out.set_index("reason").loc[[aggregates.OTHER], ["records", "persons"]]
+
+    assert merged(112).to_numpy().tolist() == [[12, 12]]  # nobody stands twice: 112 = 100 + 12
+    some = merged(107)  # at least 7 people and at most 12
+    assert some["records"].item() == 12 and some["persons"].isna().all()
+
+
 def test_people_levels_add_up_and_stay_hidden() -> None:
     people = pd.DataFrame(
         {"sex": ["F"] * 3 + ["M"] * 20 + [None] * 17, "age": 50.0, "cad": pd.array([True] * 4 + [False] * 36)}
@@ -173,11 +233,6 @@ def test_people_levels_add_up_and_stay_hidden() -> None:
     assert out["people", "all"] == 40
     assert pd.isna(out["sex", "F"]) and pd.isna(out["sex", "unknown"]) and out["sex", "M"] == 20
     assert pd.isna(out["cad", "yes"]) and pd.isna(out["cad", "no"])
-
-
-def test_a_mean_of_some_phenotypes_leaves_as_what_it_is() -> None:
-    note = disclosure.note_of("mean of 81 of 82 phenotypes; the others are not estimable")
-    assert note == disclosure.SOME and note in disclosure.NOTES
 
 
 def test_vocabulary_knows_every_arm_and_reason() -> None:

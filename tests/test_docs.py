@@ -53,6 +53,15 @@ def test_contract_is_the_committed_page() -> None:
     assert page == contract.render(Study(ROOT)), f"run: {contract.COMMAND}"
 
 
+def test_the_page_of_uk_biobank_names_every_stage_that_names_a_centre() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    alone = {name: str({k: stage.get(k) for k in ("cmd", "deps", "outs")}) for name, stage in stages.items()}
+    text = (ROOT / "docs" / "cohorts" / "ukb.md").read_text()
+    for centre in Study(ROOT).cohorts:
+        (row,) = re.findall(rf"^\| `{centre}` \|.*\| (.*) \|$", text, re.MULTILINE) or [""]
+        assert re.findall(r"`(\w+)`", row) == [n for n, said in alone.items() if re.search(rf"\b{centre}\b", said)]
+
+
 def test_contract_follows_the_protocol(tiny_root: Path) -> None:
     params = tiny_root / "params.yaml"
     params.write_text(params.read_text().replace("max_abs_uv: 10000.0", "max_abs_uv: 7777.0"))

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cardionets import disclosure
 from cardionets.evaluate import pooling
 from cardionets.evaluate.estimate import NotEstimableError
 from cardionets.evaluate.scales import SCALES
@@ -95,6 +96,18 @@ def test_metrics_tables_are_pooled_and_gaps_are_said() -> None:
     row = pooling.pool_metrics(table[table["cohort"] == "c"]).iloc[0]
     assert np.isnan(row["estimate"])
     assert row["note"].startswith("not estimable: because")
+
+
+@pytest.mark.parametrize(
+    "notes", [["", "", "mean of 26 of 82 phenotypes; the others are not estimable"], [disclosure.PARTIAL] * 3, [""] * 3]
+)
+def test_means_over_different_phenotypes_are_pooled_with_a_word_about_it(notes: list[str]) -> None:
+    table = pd.DataFrame({"cohort": ["a", "b", "c"], "estimate": [0.1, 0.12, 0.3], "n": 90, "events": pd.NA})
+    table = table.assign(lower=table["estimate"] - 0.05, upper=table["estimate"] + 0.05, note=notes)
+    table = table.assign(endpoint="all_phenotypes", arm="aligned", fraction=1.0, metric="mean_r2", split="test")
+    said = pooling.pool_metrics(table)["note"].item().split("; ")
+    assert (said[0] == pooling.DIFFERENT) == any(notes)
+    assert said[-1].startswith("k = 3")
 
 
 def test_all_four_measures_are_pooled_and_left_out_on_their_own_scale() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cardionets import page, pdf, report, tables, topics, views
 from cardionets.config import Study, StudyError
-from cardionets.evaluate.pooling import pool_rows
+from cardionets.evaluate.pooling import DIFFERENT, pool_rows
 from cardionets.evaluate.rows import COLUMNS
 from cardionets.figures.base import Provenance
 from cardionets.findings import Findings
@@ -162,6 +162,18 @@ def test_drawn_hearts_are_told_beside_what_needs_no_patient() -> None:
     *_, first, second = Findings(STUDY, table, "aligned").in_words()
     assert "n = 90: SSIM 0.50 (0.40 to 0.60); worse than ridge −0.200 (−0.300 to −0.100)." in first
     assert "0.60 (0.50 to 0.70) and 0.70 (0.60 to 0.80)" in second
+
+
+def test_a_mean_over_part_of_the_phenotypes_says_so_in_words_and_in_the_pool(reports: Path) -> None:
+    table, note = metrics().assign(fraction=1.0), "mean of 26 of 82 phenotypes; the others are not estimable"
+    assert not any("mean of" in text for text in Findings(STUDY, table, "aligned").in_words())
+    table.loc[table["cohort"].eq("qph") & table["metric"].eq("mean_r2"), "note"] = note
+    said = Findings(STUDY, table, "aligned").in_words()
+    assert [("QPH" in text, "mean of 26 of 82 phenotypes" in text) for text in said if "mean R²" in text] == [
+        *[(False, False)] * 3,
+        (True, True),
+    ]
+    assert DIFFERENT in report.build_study(STUDY, table, reports).read_text()
 
 
 def test_methods_follow_the_settings() -> None:

@@ -25,6 +25,7 @@ from cardionets.__main__ import main
 from cardionets.config import Study, StudyError
 from cardionets.evaluate import people
 from cardionets.evaluate.pooling import pool_metrics
+from cardionets.evaluate.rows import COLUMNS
 from cardionets.store import Store
 from tests import toy_site
 from tests.test_screen import png
@@ -329,6 +330,68 @@ def test_small_or_one_sided_sites_share_little_and_nothing_wrong(
     assert found["metric"].ne("auc").any() and found.loc[found["metric"] == "auc", "estimate"].isna().all()
     hub = toy_site.clone(tmp_path / "hub")
     assert received.receive(hub, [path])
+
+
+def _without(study: Study, lost: list[str], arm: str = "covariates", fraction: float = 1.0) -> dict[str, pd.DataFrame]:
+    """The tables of the site when an arm has no prediction of ``cad`` for these people."""
+    path = study.path("predictions", "qph.parquet")
+    made = pd.read_parquet(path)
+    gone = made["person"].isin(lost) & made["arm"].eq(arm) & made["endpoint"].eq("cad") & made["fraction"].eq(fraction)
+    made[~gone].to_parquet(path, index=False)
+    toy_site.judge(study, "qph")
+    return aggregates.tables(study, "qph")
+
+
+def _cases(study: Study, disease: str = "cad") -> list[str]:
+    records = Store.open(study.path("store", "qph"), study.grid).records
+    return records.loc[records[disease].eq(True).fillna(False), "person"].tolist()
+
+
+@pytest.mark.parametrize(("lost", "hidden"), [(1, True), (6, False)])
+def test_who_is_lost_to_an_arm_is_not_told_by_difference(lost: int, hidden: bool, tmp_path: Path) -> None:
+    study = toy_site.clone(tmp_path)
+    toy_site.add(study, "qph", people=100)
+    made = _without(study, _cases(study)[:lost])
+    judged = made["metrics"][made["metrics"]["endpoint"].eq("cad") & made["metrics"]["n"].notna()]
+    bins = made["risk_bins"][made["risk_bins"]["endpoint"] == "cad"].groupby("arm")[["people", "cases"]].sum()
+    assert set(bins.index) == set(toy_site.ARMS)
+    assert set(bins["people"]) == set(judged["n"]) == {100 - lost}
+    assert set(bins["cases"]) == set(judged["events"])
+    people = made["people"].set_index(["variable", "level"])["people"]
+    assert people["cad"].isna().all() == hidden and people["valve"].notna().all()
+
+
+@pytest.mark.parametrize(("without", "hidden"), [(0, False), (1, True), (20, False)])
+def test_who_has_no_cine_is_not_told_by_difference(without: int, hidden: bool, tmp_path: Path) -> None:
+    study = toy_site.clone(tmp_path)
+    toy_site.add(study, "qph", people=100)
+    cases = len(_cases(study))
+    line = {"cohort": "qph", "endpoint": "cad", "arm": "real", "fraction": 1.0, "split": "test", "metric": "auc"}
+    line |= {
+        "estimate": 0.8,
+        "lower": 0.7,
+        "upper": 0.9,
+        "n": 100 - without,
+        "events": cases - without // 2,
+        "note": "",
+    }
+    pd.DataFrame([line])[list(COLUMNS)].to_csv(study.path("results", "qph", "images.csv"), index=False)
+    made = aggregates.tables(study, "qph")
+    assert made["images"]["n"].isna().item() == hidden
+    assert made["metrics"].loc[made["metrics"]["endpoint"] == "cad", "n"].notna().any()
+
+
+def test_fractions_of_labels_do_not_tell_who_is_lost_to_one(tmp_path: Path) -> None:
+    study = toy_site.clone(tmp_path)
+    toy_site.add(study, "qph", people=100)
+    path = study.path("predictions", "qph.parquet")
+    whole = pd.read_parquet(path)
+    pd.concat([whole, whole.assign(fraction=0.5)]).to_parquet(path, index=False)
+    made = _without(study, _cases(study)[:1], fraction=0.5)
+    known = made["metrics"][made["metrics"]["n"].notna()]
+    assert set(known.loc[known["endpoint"] == "cad", "fraction"]) == {1.0}
+    assert set(known.loc[known["endpoint"] == "valve", "fraction"]) == {0.5, 1.0}
+    assert set(made["risk_bins"].loc[made["risk_bins"]["endpoint"] == "cad", "fraction"]) == {1.0}
 
 
 def test_full_disk_and_missing_permission_end_in_one_sentence(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +26,7 @@ from cardionets.simulate import faults, labels, write
 from cardionets.simulate.centres import CENTRES
 from cardionets.simulate.heart import CaseMix, sample
 from cardionets.simulate.plan import Plan, make_plan, record_truth, truth
+from tests.conftest import ROOT
 
 PEOPLE, SEED = 6, 7
 LAYOUT = {"ukb": "ukb", "mimic": "mimic"}
@@ -369,9 +372,7 @@ def test_a_damaged_stamp_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_write_study_skips_what_is_finished(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    preset = tiny_root / "presets/tiny.yaml"
-    text = re.sub(r"(?m)^(  (?:ukb|mimic|fahzu|sahzu|qph): )\d+", r"\g<1>2", preset.read_text())
-    preset.write_text(text)
+    _few_people(tiny_root)
     write.write_study(Study(), workers=1)
     assert sorted(path.name for path in (tiny_root / "data").iterdir()) == sorted([*CENTRES, "truth"])
     stamp = json.loads((tiny_root / "data/ukb" / write.STAMP).read_text())
@@ -384,6 +385,69 @@ def test_write_study_skips_what_is_finished(tiny_root: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert main(["simulate", "--workers", "1"]) == 0
     assert capsys.readouterr().out.count("are there already") == len(CENTRES)
+
+
+def _few_people(root: Path) -> None:
+    preset = root / "presets/tiny.yaml"
+    preset.write_text(re.sub(r"(?m)^(  (?:ukb|mimic|fahzu|sahzu|qph): )\d+", r"\g<1>2", preset.read_text()))
+
+
+def _real_folder(folder: Path) -> dict[str, str]:
+    (folder / "ecg").mkdir(parents=True)
+    (folder / "main.csv").write_text("eid\n1\n")
+    (folder / "ecg" / "1_20205_2_0.xml").write_bytes(b"\x00real")
+    return contents(folder)
+
+
+@pytest.mark.parametrize("change", [("simulated: true", "simulated: false"), ("path: data/ukb", "path: /data/ukb")])
+def test_real_or_other_folders_are_left_alone_and_a_line_says_so(
+    tiny_root: Path, change: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _few_people(tiny_root)
+    before = _real_folder(tiny_root / "data" / "ukb")
+    cohorts = tiny_root / "cohorts.yaml"
+    cohorts.write_text(cohorts.read_text().replace(*change, 1))
+    shutil.copy(ROOT / "data.dvc", tiny_root)
+    assert main(["simulate", "--workers", "1"]) == 0
+    assert contents(tiny_root / "data" / "ukb") == before
+    said = capsys.readouterr().out
+    assert "simulate ukb: left alone, because cohorts.yaml" in said
+    assert "delete the lines of data/ukb/SHA256SUMS.txt from data.dvc" in said
+    assert write.is_current("qph", 2, Study().protocol.seed, tiny_root / "data")
+    assert not (tiny_root / "data" / "truth" / "ukb.parquet").exists()
+
+
+def test_where_everybody_is_real_the_folder_of_the_truth_is_there_all_the_same(tiny_root: Path) -> None:
+    """The stage of the ceiling depends on it."""
+    cohorts = tiny_root / "cohorts.yaml"
+    cohorts.write_text(cohorts.read_text().replace("simulated: true", "simulated: false"))
+    write.write_study(Study(), workers=1)
+    assert list(contents(tiny_root / "data")) == ["truth/README.txt"]
+    for path in ("dvc.yaml", "ablation/dvc.yaml"):
+        needs = [stage.get("deps", []) for stage in yaml.safe_load((ROOT / path).read_text())["stages"].values()]
+        assert {name for names in needs for name in names if name.startswith("data/")} == {"data/truth"}
+
+
+@pytest.mark.parametrize("stamp", [None, "{}", '{"simulated": false}', "[1]", '{"people": 2'])
+def test_a_folder_that_bears_no_stamp_of_the_simulator_is_never_replaced(tmp_path: Path, stamp: str | None) -> None:
+    folder = tmp_path / "ukb"
+    _real_folder(folder)
+    if stamp is not None:
+        (folder / write.STAMP).write_text(stamp)
+    before = contents(folder)
+    with pytest.raises(StudyError, match=r"ukb: a link, or files without the simulator's .*simulated: false"):
+        write.write_centre("ukb", 2, 1, tmp_path, workers=1)
+    assert contents(folder) == before and [path.name for path in tmp_path.iterdir()] == ["ukb"]
+
+
+def test_a_link_is_never_replaced_and_an_empty_folder_is(tmp_path: Path) -> None:
+    before = _real_folder(tmp_path / "real")
+    (tmp_path / "qph").symlink_to(tmp_path / "real")
+    with pytest.raises(StudyError, match="qph: a link"):
+        write.write_centre("qph", 2, 1, tmp_path, workers=1)
+    assert (tmp_path / "qph").is_symlink() and contents(tmp_path / "real") == before
+    (tmp_path / "sahzu").mkdir()
+    assert (write.write_centre("sahzu", 2, 1, tmp_path, workers=1) / write.STAMP).is_file()
 
 
 def test_bad_input_is_one_sentence(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

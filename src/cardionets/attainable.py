@@ -1,13 +1,15 @@
 """How well could anybody do? The ceiling that noise-free knowledge of everything that shapes the simulated ECG allows.
 
-Only simulated centres have a truth, and only this module reads it. A kernel ridge regression from the true electrical
-determinants of the ECG to the true phenotypes, fitted on training people and chosen on validation people, is held
-against the measured phenotypes like every other arm. It bounds what a network can learn from the noisy recordings of
-these people: the rest of the variance never reached the electrodes, or is error of the CMR measurement itself.
+Only simulated centres have a truth, and only this module reads it; of real people :func:`unknown` says so. A kernel
+ridge regression from the true electrical determinants of the ECG to the true phenotypes, fitted on training people and
+chosen on validation people, is held against the measured phenotypes like every other arm. It bounds what a network can
+learn from the noisy recordings of these people: the rest of the variance never reached the electrodes, or is error of
+the CMR measurement itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from itertools import product
 
@@ -19,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cardionets import phenotypes
 from cardionets.config import Study, StudyError
+from cardionets.evaluate.estimate import not_estimable
 from cardionets.evaluate.paired import R2
 from cardionets.evaluate.rows import Rows, attempt
 from cardionets.splits import pseudonyms
@@ -28,6 +31,7 @@ ARM = "attainable"
 ALL = "all_phenotypes"
 DETERMINANT = "ecg_"  # prefix of the truth's columns that the ECG is made from
 GAMMAS = (0.1, 0.3, 1.0)  # in units of 1 / number of features
+REAL = "the people are real, so nobody knows the truth"
 ALPHAS = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 Floats = NDArray[np.float64]
@@ -51,6 +55,14 @@ def read_truth(study: Study, cohort: str) -> pd.DataFrame:
         pseudonyms(truth["person"].astype(str), "person", cohort, study.protocol.split.salt), name="person"
     )
     return truth
+
+
+def unknown(cohort: str, wanted: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """What a cohort of real people has in the place of numbers: a row per (endpoint, metric) with the reason."""
+    rows = Rows(cohort, "test")
+    for endpoint, metric in wanted:
+        rows.add(endpoint, ARM, 1.0, metric, not_estimable(REAL), 0)
+    return rows.frame()
 
 
 def features(truth: pd.DataFrame) -> pd.DataFrame:

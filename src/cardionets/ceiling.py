@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cardionets import data, phenotypes
-from cardionets.attainable import ARM, features, read_truth
+from cardionets.attainable import ARM, features, read_truth, unknown
 from cardionets.config import Study
 from cardionets.device import pick_device
 from cardionets.evaluate.cines import Cines, Judge, add_pictures, picture_scores
@@ -39,8 +39,10 @@ def ceiling(study: Study, cohort: str) -> pd.DataFrame:
     """SSIM, PSNR and motion similarity of cines drawn from the truth, on test people with both views: the tidy table.
 
     Columns: :data:`cardionets.evaluate.rows.COLUMNS`. Fitted on training people, penalties chosen on validation people.
-    Raises StudyError when the cohort is not simulated.
+    Of real people the rows say why there is no number.
     """
+    if not study.cohort(cohort).simulated:
+        return unknown(cohort, [(f"cine_{view}", metric) for view in VIEWS for metric in SHOWN])
     truth, store, tokenizer = read_truth(study, cohort), Store.open(study.path("store", cohort)), load_tokenizer(study)
     pairs = {split: data.pairs_of(store, split) for split in SPLITS}
     pairs = {split: records[records["person"].isin(truth.index)] for split, records in pairs.items()}

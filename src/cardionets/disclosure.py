@@ -8,22 +8,28 @@ Rules of the field: Hundepool et al., Statistical Disclosure Control, Wiley 2012
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cardionets import diseases
+from cardionets import diseases, phenotypes
+from cardionets.evaluate import disease_metrics, phenotype_metrics
+from cardionets.evaluate.rows import MEAN_OF
 
 DIGITS: Final = 4  # significant digits of every estimate that leaves
 ESTIMATES: Final = ("estimate", "lower", "upper")
 OPERATING: Final = ("sensitivity", "specificity", "ppv", "npv", "lr_positive", "lr_negative", "ppv_balanced")
 OPERATING_ALL: Final = (*OPERATING, "npv_balanced", "accuracy_balanced")
 SHARES: Final = ("sensitivity_at_specificity", "specificity_at_sensitivity")
+PERSONS: Final = ("coverage", "beyond", "novelty_error")
+"""Metrics whose ``n`` counts people; that of the others counts records."""
 HIDDEN: Final = "kept at the site: it would show a group that is too small"
-SOME: Final = "a mean over some of the phenotypes"
+PARTIAL: Final = f"{MEAN_OF}some of the phenotypes"
+REMARKS: Final = ("", "chosen on validation", HIDDEN, PARTIAL)
+"""What is said beside a number, in the only words that leave."""
 REASONS: Final = (
     "there are no events",
     "everybody has the event",
@@ -116,28 +122,30 @@ def is_rounded(values: pd.Series, digits: int = DIGITS) -> bool:
 
 
 def note_of(note: object) -> str:
-    """A note in the words of :data:`REASONS`: counts and free text that it holds stay at the site."""
+    """A note in the words of :data:`REMARKS` and :data:`REASONS`: counts and free text that it holds stay at the site.
+
+    A remark on a mean over part of the phenotypes is no reason why a number is missing.
+    """
     text = "" if pd.isna(note) else str(note)  # type: ignore[call-overload]
-    if text in ("", "chosen on validation", HIDDEN):
+    if text in REMARKS:
         return text
-    if text.startswith("mean of "):
-        return SOME
+    if text.startswith(MEAN_OF):
+        return PARTIAL
     head = "interval not estimable" if text.startswith("interval") else "not estimable"
     reason = next((r for r in REASONS if r in text), REASONS[-1])
     return f"{head}: because {reason}"
 
 
-NOTES: Final = frozenset(
-    ["", "chosen on validation", HIDDEN, SOME]
-    + [f"{head}: because {r}" for head in ("not estimable", "interval not estimable") for r in REASONS]
-)
+NOTES: Final = frozenset(REMARKS) | {
+    f"{head}: because {r}" for head in ("not estimable", "interval not estimable") for r in REASONS
+}
 
 
 def people_of(records: pd.DataFrame, endpoints: Sequence[str]) -> pd.DataFrame:
     """Per endpoint: records and people of the test split whose truth is known, and the same of cases and controls.
 
     Returns columns records, people, cases, case_people, controls, control_people, indexed by endpoint; of a phenotype
-    nobody is a case or a control.
+    nobody is a case or a control. The truth of an endpoint that sums up others is known where that of any of them is.
     """
     tested = records[records["split"] == "test"]
     rows = {}
@@ -151,12 +159,15 @@ def people_of(records: pd.DataFrame, endpoints: Sequence[str]) -> pd.DataFrame:
 
 
 _CLASSES: Final = frozenset((*diseases.NAMES, *diseases.SUBTYPES))
+_MEANS: Final = (phenotype_metrics.ALL, phenotype_metrics.HEADLINE)
 
 
 def _truth(tested: pd.DataFrame, name: str) -> tuple[pd.Series, pd.Series]:
     """Whether the endpoint is known (n,), and whether it is a case (n,)."""
     nobody = pd.Series(False, index=tested.index)
-    if name in diseases.SUBTYPES and "subtype" in tested:
+    if name in _MEANS:
+        return tested[[p for p in phenotypes.NAMES if p in tested]].notna().any(axis=1), nobody
+    if name in (*diseases.SUBTYPES, disease_metrics.SUBTYPES) and "subtype" in tested:
         return tested["subtype"].isin(list(diseases.SUBTYPES)), (tested["subtype"] == name).fillna(False).astype(bool)
     if name not in tested:
         return nobody, nobody
@@ -166,15 +177,19 @@ def _truth(tested: pd.DataFrame, name: str) -> tuple[pd.Series, pd.Series]:
     return known, tested[name].astype("boolean").fillna(False).astype(bool)
 
 
-def suppress_metrics(metrics: pd.DataFrame, people: pd.DataFrame, minimum: int) -> pd.DataFrame:
+def suppress_metrics(
+    metrics: pd.DataFrame, people: pd.DataFrame, minimum: int, close: Collection[tuple[str, float]] = ()
+) -> pd.DataFrame:
     """The metrics table as it may leave: rows about small groups blank, notes in closed words, numbers rounded.
 
     ``people``: :func:`people_of`; an endpoint it lacks is judged by ``n`` alone. A row is blank when fewer than
     ``minimum`` people are behind it, when its endpoint has 1 to minimum - 1 cases or controls, or, for numbers of a
     two-by-two table, when a cell of that table is small. Of the subtypes, which add up, a second one is hidden too.
+    ``close``: (endpoint, fraction) whose rows are blank because others differ from them by a few people.
     """
     table = metrics.reset_index(drop=True)
     blank = _small_groups(table, people, minimum) | _small_tables(table, minimum) | _small_shares(table, minimum)
+    blank |= np.array([pair in close for pair in zip(table["endpoint"], table["fraction"])], bool)
     table = table.assign(note=[note_of(note) for note in table["note"]])
     for column in ESTIMATES:
         table[column] = rounded(table[column])
@@ -191,7 +206,8 @@ def _small_groups(table: pd.DataFrame, people: pd.DataFrame, minimum: int) -> ND
     known = people.reindex(table["endpoint"])
     n = table["n"].to_numpy(float)
     events = table["events"].astype("Float64").to_numpy(float, na_value=np.nan)
-    blank = (n > 0) & (_at_least(n, known["records"], known["people"]) < minimum)
+    least = np.where(table["metric"].isin(PERSONS), n, _at_least(n, known["records"], known["people"]))
+    blank = (n > 0) & (least < minimum)
     for count, records, persons in ((events, "cases", "case_people"), (n - events, "controls", "control_people")):
         least = _at_least(count, known[records], known[persons])
         blank |= (count > 0) & (least < minimum)

@@ -15,6 +15,7 @@ from cardionets import page, phenotypes, received, tables
 from cardionets.arm_table import ARMS
 from cardionets.config import Study
 from cardionets.evaluate.pooling import Pooled, pool_rows, usable
+from cardionets.evaluate.rows import MEAN_OF
 from cardionets.figures.base import Provenance
 
 RIVALS = ("covariates", "beat_ridge", "scratch", "cmr")  # the differences from these are said in numbers
@@ -61,7 +62,10 @@ class Findings:
                 row = rows[rows["fraction"] == fraction].iloc[0]
                 own = gaps[(gaps["cohort"] == cohort) & (gaps["fraction"] == fraction)]
                 who = f"{_label(self.study, cohort)}, {fraction:.0%} of the labels, n = {int(row['n']):,}"
-                said = [f"{who}: mean R² of {plain(arm)} {_phrase(row)}", *_verdicts(_gaps(own, arm), RIVALS)]
+                said = [
+                    f"{who}: mean R² of {plain(arm)} {_phrase(row)}{_remark(row)}",
+                    *_verdicts(_gaps(own, arm), RIVALS),
+                ]
                 yield "; ".join(said) + "."
 
     def _shares(self, arm: str) -> list[str]:
@@ -187,6 +191,12 @@ def _rows(metrics: pd.DataFrame, metric: str, endpoint: str | None = None) -> pd
 def _phrase(row: pd.Series, digits: int = 3) -> str:
     text = tables.interval_text(row, digits)
     return "not estimable" if text == "–" else text
+
+
+def _remark(row: pd.Series) -> str:
+    """Over how many phenotypes a mean is, where it is not over all."""
+    note = str(row.get("note", ""))
+    return f", {note.partition(';')[0]}" if note.startswith(MEAN_OF) else ""
 
 
 def _interval(pooled: Pooled) -> str:

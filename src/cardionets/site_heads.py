@@ -2,14 +2,17 @@
 
 A site that lends training people (``lends_training`` in ``cohorts.yaml``) has the arm ``aligned_site``: the released
 head on the aligned encoder plus a linear correction learnt from the site's training people, its penalty chosen on the
-site's validation people. A strong penalty leaves the released head as it is. Only test people are judged; the encoder
-and the other arms are untouched, and nothing learnt here leaves the site.
+site's validation people. An endpoint's released head stays as it is unless the correction is closer to the validation
+people by more than the standard error of that gain (the rule of Breiman et al., Classification and Regression Trees,
+1984, 3.4.3). Only test people are judged; the encoder and the other arms are untouched, and nothing learnt here leaves
+the site.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from cardionets import data
@@ -81,7 +84,34 @@ def _correction(
         fit.head.logistic = False
     for note in fit.notes:
         print(f"{ARM}: {note}", flush=True)
+    moved = start_val + predict_head(fit.head, x_val)
+    _leave(fit.head, _gains(_loss(fitted, start_val, y_val), _loss(fitted, moved, y_val)))
     return fit.head
+
+
+def _loss(fitted: Fitted, said: Doubles, truth: Doubles) -> Doubles:
+    """Loss of each person (n, k), NaN where unknown: squared error, or the log loss of log-odds."""
+    if fitted.task == "phenotypes":
+        return np.square(said - truth)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.logaddexp(0, said) - truth * said)
+
+
+def _gains(before: Doubles, after: Doubles) -> NDArray[np.bool_]:
+    """Endpoints (k,) whose mean loss falls by more than the standard error of its fall; none from a single person."""
+    fall = before - after
+    known = np.isfinite(fall).sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.nansum(fall, axis=0) / known
+        error = np.sqrt(np.nansum(np.square(fall - mean), axis=0) / (known * (known - 1)))
+        return np.asarray(mean > error)
+
+
+def _leave(head: LinearHead, gained: NDArray[np.bool_]) -> None:
+    """Make the correction 0 for every endpoint that did not gain; those that could not be fitted stay NaN."""
+    stays = torch.from_numpy(~gained) & head.get_buffer("bias").isfinite()
+    head.get_buffer("weight")[:, stays] = 0.0
+    head.get_buffer("bias")[stays] = 0.0
 
 
 def _labels(fitted: Fitted, records: pd.DataFrame) -> Doubles:

@@ -16,9 +16,11 @@ import pandas as pd
 from scipy.special import chdtrc, stdtrit
 
 from cardionets.evaluate.estimate import Estimate, Floats, NotEstimableError, z_value
+from cardionets.evaluate.rows import MEAN_OF
 from cardionets.evaluate.scales import SCALES, Scale
 
 FEW = 3
+DIFFERENT = "not every centre measured all phenotypes: each mean is over those of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def pool_metrics(metrics: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Pool a tidy metrics table across its cohorts, one row per endpoint x arm x fraction x metric with a known scale.
 
     Columns: the keys, estimate, lower, upper, prediction_lower, prediction_upper, tau2, i2, q_p, k, n, events, cohorts,
-    note.
+    note. A mean that some centre took over part of the phenotypes is pooled, and :data:`DIFFERENT` says so.
     """
     table = metrics[metrics["metric"].isin(SCALES) & metrics["split"].eq("test")]
     rows = [
@@ -189,11 +191,17 @@ def _pool_group(key: dict[str, Any], group: pd.DataFrame, level: float) -> dict[
         "prediction_lower": pooled.prediction.lower, "prediction_upper": pooled.prediction.upper,
         "tau2": pooled.tau2, "i2": pooled.i2, "q_p": pooled.q_p,
     }  # fmt: skip
-    return {**key, **numbers, **total, "note": _joined(pooled.note, left)}
+    return {**key, **numbers, **total, "note": _joined(_partial(rows), pooled.note, left)}
 
 
 def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
+
+
+def _partial(rows: pd.DataFrame) -> str:
+    """Whether a mean rests on other phenotypes at one cohort than at another."""
+    partial = rows["note"].fillna("").str.startswith(MEAN_OF).any() if "note" in rows else False
+    return DIFFERENT if partial else ""
 
 
 def _left_out(group: pd.DataFrame, pooled: pd.DataFrame) -> str:

@@ -24,6 +24,8 @@ COLUMNS: Final = (
     "events",
     "note",
 )
+MEAN_OF: Final = "mean of "
+"""Begins the note of a mean that some of its phenotypes are missing from."""
 UNVARIED: Final = "the truth or the prediction does not vary, or too few people are known"
 
 

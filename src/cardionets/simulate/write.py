@@ -45,6 +45,7 @@ BESIDE: Final = ("beats.py", "cmr.py", "diseases.py", "phenotypes.py")
 STAMP: Final = ".simulated.json"
 SUMS: Final = "SHA256SUMS.txt"  # of every file of a centre, as PhysioNet publishes them: ``sha256sum -c`` reads it
 NOTICE: Final = "SIMULATED RECORDING of a person who does not exist"
+ABOUT_TRUTH: Final = "What is true of SIMULATED people, one table per centre. Of real people nobody knows it."
 MIMIC_LEADS: Final = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 WRITERS: Final[dict[str, tuple[Callable[..., None], tuple[str, ...]]]] = {
     "cardiosoft": (ecg_files.write_cardiosoft, LEADS),
@@ -174,12 +175,14 @@ def write_centre(name: str, people: int, seed: int, out: Path, workers: int = 2)
     """Write centre ``name`` to ``out/<name>`` and its truth to ``out/truth``; returns the centre's folder.
 
     The bytes depend on (name, people, seed) alone. An interrupted call leaves an older folder of that name
-    as it was. Raises ``StudyError`` for an unknown centre or a number below 1.
+    as it was. Raises ``StudyError`` for an unknown centre, a number below 1, and a folder of that name that another
+    hand has filled.
     """
     if name not in CENTRES:
         raise StudyError(f"simulate: {name}: no such centre; known: {', '.join(CENTRES)}.")
     if workers < 1:
         raise StudyError(f"--workers: {workers}: at least one process is needed; give 1 or more.")
+    _require_own(out / name)
     plan = make_plan(CENTRES[name], people, seed)
     with atomic_path(out / name) as aside:
         aside.mkdir()
@@ -192,6 +195,25 @@ def write_centre(name: str, people: int, seed: int, out: Path, workers: int = 2)
         write_sums(aside)
         (aside / STAMP).write_text(json.dumps(_stamp(people, seed), indent=1) + "\n", encoding="utf-8")
     return out / name
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse to replace what this simulator has not written: real people's files may lie there."""
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.is_symlink() or (folder.exists() and not empty and not _is_simulated(folder)):
+        raise StudyError(
+            f"{folder.parent.name}/{folder.name}: a link, or files without the simulator's {STAMP}, which it never"
+            f" replaces; write `simulated: false` into cohorts.{folder.name} of cohorts.yaml, or move them away."
+        )
+
+
+def _is_simulated(folder: Path) -> bool:
+    """Whether the stamp in ``folder`` says that the simulator wrote it."""
+    try:
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(stamp, dict) and stamp.get("simulated") is True
 
 
 def write_sums(folder: Path) -> None:
@@ -215,14 +237,42 @@ def _write_truth(plan: Plan, out: Path) -> None:
 
 
 def write_study(study: Study, workers: int = 2) -> None:
-    """Write the SIMULATED centres of the study's preset to ``data/``; finished ones of the same simulator are kept."""
+    """Write the SIMULATED centres of the study's preset to ``data/``; finished ones of the same simulator are kept.
+
+    A centre that ``cohorts.yaml`` says is real, or lies elsewhere, is left alone, and a line says so. ``data/truth`` is
+    there afterwards even where nobody is simulated.
+    """
     wanted = study.block("simulate", SimulateSettings).model_dump()
-    start = time.monotonic()
+    with atomic_path(study.path("data", "truth", "README.txt")) as aside:
+        aside.write_text(ABOUT_TRUTH + "\n", encoding="utf-8")
+    start, total = time.monotonic(), 0
     for name, people in wanted.items():
+        if reason := _real(study, name):
+            print(f"simulate {name}: left alone, {reason}{_still_listed(study, name)}", flush=True)
+            continue
+        total += people
         if is_current(name, people, study.protocol.seed, study.path("data")):
             print(f"simulate {name}: {people:,} SIMULATED people are there already", flush=True)
             continue
         began = time.monotonic()
         write_centre(name, people, study.protocol.seed, study.path("data"), workers)
         print(f"simulate {name}: {people:,} SIMULATED people in {clock(time.monotonic() - began)}", flush=True)
-    print(f"simulate: {sum(wanted.values()):,} people in {clock(time.monotonic() - start)}", flush=True)
+    print(f"simulate: {total:,} people in {clock(time.monotonic() - start)}", flush=True)
+
+
+def _real(study: Study, name: str) -> str:
+    """Why a centre of this name is not the simulator's; empty where it is."""
+    if name not in study.cohorts:
+        return ""
+    cohort = study.cohort(name)
+    if not cohort.simulated:
+        return "because cohorts.yaml says that its people are real"
+    elsewhere = cohort.path != study.path("data", name).resolve()
+    return f"because cohorts.yaml names another folder than data/{name}" if elsewhere else ""
+
+
+def _still_listed(study: Study, name: str) -> str:
+    """What to do where ``data.dvc`` waits for checksums of a centre that is not simulated; empty where it does not."""
+    sums, listed = f"data/{name}/{SUMS}", study.path("data.dvc")
+    waits = listed.is_file() and sums in listed.read_text(encoding="utf-8") and not study.path(sums).is_file()
+    return f"; delete the lines of {sums} from data.dvc, or DVC will miss it" if waits else ""
