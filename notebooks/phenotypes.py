@@ -23,7 +23,7 @@
 force = False
 
 # %%
-from cardionets import arms, norms
+from cardionets import arms, figures, norms
 from cardionets.workbook import Workbook
 
 book = Workbook("phenotypes")
@@ -41,8 +41,12 @@ book.table(fitted.reset_index(), "validation", "Mean R2 of validation people, pe
 
 # %% [markdown]
 # For the page of a single patient: how far a 90 % interval reaches to either side (conformal, on validation people),
-# and, in `weights/reference.csv`, what is usual in healthy people of the same sex and age.
+# and what is usual in healthy people of the same sex and age: the middle 95 % of them, where there are 40 or more.
 
 # %%
-widths = norms.write_phenotypes(book.study).drop(columns=["level", "weights"])
-book.table(widths, "intervals", "Half-widths of 90 % intervals, full labels")
+widths, usual = norms.write_phenotypes(book.study)
+book.table(widths.drop(columns=["level", "weights"]), "intervals", "Half-widths of 90 % intervals, full labels")
+
+# %%
+headline = book.study.protocol.endpoints.headline_phenotypes
+book.figure(figures.reference_ranges(usual, headline, "What is usual in healthy training people"), "reference")

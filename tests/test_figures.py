@@ -273,3 +273,13 @@ def test_a_sheet_of_forests_says_pool_heterogeneity_and_how_few_the_centres_are(
     text = words(figures.forest_sheet({"CAD": (rows, pooled), "HF": (rows.iloc[:2], pooled)}, "O/E"))
     assert f"{pooled.estimate.value:.2f} (" in text and "I²" in text
     assert pooled.note in text and all(str(name) in text for name in rows["cohort"])
+
+
+def test_reference_ranges_have_a_bar_per_group_and_say_how_many_people() -> None:
+    rows = [("lv_edv", sex, band, 40 + k, 80.0, 160.0) for sex in "FM" for k, band in enumerate(("age_45_54", "any"))]
+    table = pd.DataFrame(rows[:-1], columns=["endpoint", "sex", "age_band", "n", "lower", "upper"])
+    figure = figures.reference_ranges(table, ["lv_edv", "lv_mass"])
+    first, second = figure.axes
+    assert len(first.collections) == 3 and not second.collections
+    assert [text.get_text() for text in first.texts] == ["40", "41", "40"]
+    assert [label.get_text() for label in second.get_xticklabels()] == ["45–54", "any"]

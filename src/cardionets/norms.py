@@ -33,10 +33,9 @@ REFERENCE: Final = ["endpoint", "sex", "age_band", "n", "lower", "upper"]
 PREVALENCE: Final = ["endpoint", "n", "prevalence"]
 
 
-def write_phenotypes(study: Study) -> pd.DataFrame:
-    """Write ``weights/conformal.csv`` and ``weights/reference.csv``; returns the first (:func:`conformal`)."""
-    _keep(study, "reference", reference(study))
-    return _keep(study, "conformal", conformal(study))
+def write_phenotypes(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write and return ``weights/conformal.csv`` and ``weights/reference.csv``."""
+    return _keep(study, "conformal", conformal(study)), _keep(study, "reference", reference(study))
 
 
 def write_prevalence(study: Study) -> pd.DataFrame:

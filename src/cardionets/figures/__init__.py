@@ -16,14 +16,14 @@ from cardionets.figures.performance import auc_forest, label_fractions, learning
 if TYPE_CHECKING:
     from cardionets.figures.agreement import bland_altman, retrieval, scatter, scatter_sheet
     from cardionets.figures.groups import case_mix, subgroup_forest
-    from cardionets.figures.people import distributions
+    from cardionets.figures.people import distributions, reference_ranges
     from cardionets.figures.pooled import forest, forest_sheet
     from cardionets.figures.risk import calibration_plot, decision, roc
 
 _LATER: Final = {
     "agreement": ("bland_altman", "retrieval", "scatter", "scatter_sheet"),
     "groups": ("case_mix", "subgroup_forest"),
-    "people": ("distributions",),
+    "people": ("distributions", "reference_ranges"),
     "pooled": ("forest", "forest_sheet"),
     "risk": ("calibration_plot", "decision", "roc"),
 }
@@ -56,6 +56,7 @@ __all__ = [
     "phenotype_bars",
     "png_bytes",
     "protocol_hash",
+    "reference_ranges",
     "retrieval",
     "roc",
     "save",
