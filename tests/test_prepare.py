@@ -196,6 +196,37 @@ def test_new_settings_or_files_make_old_blocks_stale(study):
     assert len({plan.work, changed, prepare.make_plan(Study(study.root), "sahzu").work}) == 3
 
 
+def test_signals_that_were_copied_late_are_read(study):
+    folder = study.path("data", "mimic")
+    signals = {path: path.read_bytes() for path in folder.rglob("*.dat")}
+    for path in signals:
+        path.unlink()
+    with pytest.raises(StudyError, match=r"not one record can be used: unreadable"):
+        prepare.prepare(study, "mimic", workers=1)
+    for path, raw in signals.items():
+        path.write_bytes(raw)
+    assert len(Store.open(prepare.prepare(study, "mimic", workers=1)).records) > 5
+
+
+def test_every_file_that_is_read_under_a_name_is_stamped(tmp_path):
+    """WFDB records of one file, of another name, of two segments and without a suffix; a folder of images."""
+    parts = {"a.hea": ["a.dat"], "m.hea": ["m.mat"], "o.hea": ["other.dat"], "s.hea": ["s1.hea", "s1.dat", "s2.dat"],
+             "plain": ["plain.hea", "plain.dat"], "d.dat": ["d.hea"], "scan": ["scan/1", "scan/deep/2"]}  # fmt: skip
+    (tmp_path / "scan" / "deep").mkdir(parents=True)
+    (tmp_path / "a.hea").write_text("a 1 500\na.dat 16\n")
+    (tmp_path / "m.hea").write_text("m 1 500\nm.mat 16\n")
+    (tmp_path / "o.hea").write_text("o 2 500\nother.dat 16\nother.dat 16\n")
+    (tmp_path / "s.hea").write_text("s/2 1 500 20\ns1 10\ns2 10\n")
+    for name, files in parts.items():
+        for file in files:
+            seen = {next(prepare._stamps(tmp_path, [name]))}
+            for content in (b"1", b"22"):
+                (tmp_path / file).write_bytes(content)
+                seen.add(next(prepare._stamps(tmp_path, [name])))
+            assert len(seen) == 3, (name, file)
+    assert list(prepare._stamps(tmp_path, ["", "none\0.hea"])) == ["", "none\0.hea\tnone\0.hea -"]
+
+
 def test_adding_people_moves_nobody(study):
     before = Store.open(prepare.prepare(study, "mimic", workers=1)).records.set_index("record")["split"]
     listed = study.path("data", "mimic", "record_list.csv")

@@ -7,12 +7,13 @@ and 2021 all use format 16, in ``.dat`` or in ``.mat`` (the same samples after a
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ from cardionets.cohorts.recording import (
 )
 from cardionets.ecg import RecordError
 
+SIGNALS: Final = (".dat", ".mat")
+SUFFIXES: Final = (".hea", *SIGNALS)
+"""Under which a record may be named; without any suffix too."""
 _FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _GAIN = re.compile(r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)?(?:\(([-+]?\d+)\))?(?:/(\S+))?$")
@@ -215,6 +219,33 @@ def read_wfdb(path: Path) -> Raw:
     path = path.with_suffix(".hea")
     comments, body = _lines(path)
     return _joined(path, comments, body) if "/" in body[0][0] else _one_segment(path, _header(path, comments, body))
+
+
+def beside(file: str) -> list[str]:
+    """The other files of a record that is named by its header, ``.dat`` or ``.mat``, or without a suffix.
+
+    Only where neither signal file bears the header's name is the header opened for the files and segments that it
+    names: this is asked of every record of a cohort.
+    """
+    stem, suffix = os.path.splitext(file)
+    header = [] if suffix == ".hea" else [f"{stem}.hea"]
+    if suffix in SIGNALS:
+        return header
+    for end in SIGNALS:
+        if os.path.exists(stem + end):
+            return [*header, stem + end]
+    return [*header, *_named(Path(f"{stem}.hea"))] if os.path.exists(f"{stem}.hea") else []
+
+
+def _named(header: Path) -> list[str]:
+    """What the lines of a header name: signal files, or header and signals of each segment."""
+    try:
+        _, body = _lines(header)
+    except (OSError, RecordError):
+        return []
+    ends = SUFFIXES if "/" in body[0][0] else ("",)
+    names = dict.fromkeys(words[0] for words in body[1:])
+    return [os.path.join(header.parent, name + end) for name in names for end in ends]
 
 
 def _one_segment(path: Path, header: Header) -> Raw:
