@@ -115,26 +115,24 @@ def _fingerprint(listing: Listing, cohort: Cohort, study: Study) -> str:
 def _stamps(folder: Path, names: Iterable[str]) -> Iterator[str]:
     """Every name with size and time of all that is read under it; of ``file.hdf5#17`` those of ``file.hdf5``."""
     for name in names:
-        file = str(split_row(folder / name)[0])
+        file = split_row(folder / name)[0]
         yield "\t".join([name, *map(_stamp, (file, *_read_with(file)))]) if name else ""
 
 
-def _stamp(file: str) -> str:
-    name = os.path.basename(file)
+def _stamp(file: Path) -> str:
     try:
-        found = os.stat(file)
+        found = file.stat()
     except (OSError, ValueError):
-        return f"{name} -"
-    return f"{name} {found.st_size} {found.st_mtime_ns}"
+        return f"{file.name} -"
+    return f"{file.name} {found.st_size} {found.st_mtime_ns}"
 
 
-def _read_with(file: str) -> list[str]:
+def _read_with(file: Path) -> list[Path]:
     """What is read with a file: header and signals of a WFDB record, all that lies below a folder."""
-    suffix = os.path.splitext(file)[1]
-    beside = wfdb_ecg.beside(file) if suffix in ("", *wfdb_ecg.SUFFIXES) else []
-    if beside or suffix in wfdb_ecg.SUFFIXES:
+    beside = wfdb_ecg.beside(file) if file.suffix in ("", *wfdb_ecg.SUFFIXES) else []
+    if beside or file.suffix in wfdb_ecg.SUFFIXES:
         return beside
-    return sorted(os.path.join(top, name) for top, _, names in os.walk(file) for name in names)
+    return sorted(Path(top, name) for top, _, names in os.walk(file) for name in names)
 
 
 def prepare(study: Study, cohort: str, workers: int | None = None, shard: tuple[int, int] | None = None) -> Path:

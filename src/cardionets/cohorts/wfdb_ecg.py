@@ -7,7 +7,6 @@ and 2021 all use format 16, in ``.dat`` or in ``.mat`` (the same samples after a
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -221,31 +220,31 @@ def read_wfdb(path: Path) -> Raw:
     return _joined(path, comments, body) if "/" in body[0][0] else _one_segment(path, _header(path, comments, body))
 
 
-def beside(file: str) -> list[str]:
+def beside(file: Path) -> list[Path]:
     """The other files of a record that is named by its header, ``.dat`` or ``.mat``, or without a suffix.
 
     Only where neither signal file bears the header's name is the header opened for the files and segments that it
     names: this is asked of every record of a cohort.
     """
-    stem, suffix = os.path.splitext(file)
-    header = [] if suffix == ".hea" else [f"{stem}.hea"]
-    if suffix in SIGNALS:
+    header = [] if file.suffix == ".hea" else [file.with_suffix(".hea")]
+    if file.suffix in SIGNALS:
         return header
-    for end in SIGNALS:
-        if os.path.exists(stem + end):
-            return [*header, stem + end]
-    return [*header, *_named(Path(f"{stem}.hea"))] if os.path.exists(f"{stem}.hea") else []
+    for suffix in SIGNALS:
+        if (signals := file.with_suffix(suffix)).exists():
+            return [*header, signals]
+    master = file.with_suffix(".hea")
+    return [*header, *_named(master)] if master.exists() else []
 
 
-def _named(header: Path) -> list[str]:
+def _named(header: Path) -> list[Path]:
     """What the lines of a header name: signal files, or header and signals of each segment."""
     try:
         _, body = _lines(header)
-    except (OSError, RecordError):
+    except (OSError, ValueError, RecordError):
         return []
     ends = SUFFIXES if "/" in body[0][0] else ("",)
     names = dict.fromkeys(words[0] for words in body[1:])
-    return [os.path.join(header.parent, name + end) for name in names for end in ends]
+    return [header.parent / f"{name}{end}" for name in names for end in ends]
 
 
 def _one_segment(path: Path, header: Header) -> Raw:
