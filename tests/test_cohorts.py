@@ -349,6 +349,21 @@ def test_wfdb_tree(tmp_path):
         cohorts.index(settings.model_copy(update={"include": ("four/*",)}))
 
 
+def test_segments_are_those_that_a_master_header_lists(tmp_path):
+    names = ("ecg_0001", "ecg_0002", "m", "m_layout", "m_0001", "part")
+    for name in names:
+        (tmp_path / f"{name}.hea").write_text(f"{name} 12 500 5000\n")
+    (tmp_path / "m.hea").write_text("# of two\nm/3 12 500 5000\nm_layout 0\nm_0001 2500\npart 2500\n")
+    index = cohorts.index(cohort(tmp_path, "wfdb"))
+    assert index.records["record"].tolist() == ["ecg_0001", "ecg_0002", "m"]
+    assert index.notes == ("3 WFDB headers are segments and are read with their master header",)
+    alone = cohorts.index(cohort(tmp_path, "wfdb", include=("ecg_*.hea",)))
+    assert (len(alone.records), alone.notes) == (2, ())
+    (tmp_path / "m.hea").write_text("m/1 12 500 5000\nm 5000\n")
+    with pytest.raises(StudyError, match="every header is listed as a segment of another"):
+        cohorts.index(cohort(tmp_path, "wfdb", include=("m.hea",)))
+
+
 @pytest.mark.real
 def test_real_headers(real):
     settings = cohort(real, "wfdb", include=("cinc2021/*.hea", "cpsc2018_labelled/*.hea"))

@@ -99,7 +99,12 @@ def _counts(found: Findings, index: Index, settings: Cohort) -> None:
     records = index.records
     found.add("OK", "records", f"{len(records):,} ECGs of {records['person'].nunique():,} people")
     for note in index.notes:
-        found.add("warning", "tables", note, "add the missing rows, or map the columns, if they matter")
+        found.add(
+            "warning",
+            "tables",
+            note,
+            "nothing to do where this is meant; else add the missing rows, map the columns or mend the headers",
+        )
     for reason, number in records["excluded"][records["excluded"] != ""].value_counts().items():
         found.add("OK", "excluded", f"{number:,} ECGs: {reason}")
     if settings.layout == "ukb" and not any(settings.path.glob("withdrawn*.csv")):
