@@ -56,7 +56,8 @@ class Cine:
     ``frames`` (frame, H, W), any real dtype; ``spacing_mm`` (between rows, between columns); ``times_ms`` (frame,)
     after the R wave, ascending, or None where the file is silent; ``rr_ms`` length of the cycle or None; ``axes``
     (2, 3) patient directions of growing column and row (left, posterior, superior), or None; ``scanned`` the day;
-    ``notes`` what had to be assumed. Raises StudyError where these cannot be a cine.
+    ``slices`` of the stack whose middle one this is, or None where that is not known; ``notes`` what had to be assumed.
+    Raises StudyError where these cannot be a cine.
     """
 
     frames: NDArray[Any]
@@ -67,6 +68,7 @@ class Cine:
     rr_ms: float | None = None
     source: str = "cine"
     scanned: date | None = None
+    slices: int | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
