@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -420,6 +421,45 @@ def test_check_lists_all_faults_with_remedies(study):
     table.assign(age="old").rename(columns={"height_cm": "heigth_cm"}).to_csv(folder / "manifest.csv", index=False)
     found = check(study, "sahzu")
     assert (found["level"] == "error").sum() == 2
+
+
+def test_check_reads_masks(study):
+    folder = study.path("data", "ukb")
+    found = check(study, "ukb", sample=5).set_index("item")
+    assert found.loc[["short-axis masks", "four-chamber masks"], "finding"].str.contains(" 0 missing").all()
+    assert found.loc[["sax masks", "4ch masks"], "level"].eq("OK").all()
+    for path in (folder / "masks").glob("*_sax.nii.gz"):
+        drawn = nib.load(path)
+        other = np.where(np.asarray(drawn.dataobj) == 1, 9, 0).astype(np.uint8)
+        nib.save(nib.Nifti1Image(other, drawn.affine, drawn.header), path)
+    found = check(study, "ukb", sample=5).set_index("item")
+    assert found.loc["sax masks", "level"] == "error"
+    assert "0 of 1 sampled masks can be read" in found.loc["sax masks", "finding"]
+    assert "labels: [9.0] are not declared" in found.loc["sax masks", "remedy"]
+    assert found.loc["sax cines", "level"] == found.loc["4ch masks", "level"] == "OK"
+
+
+def test_check_misses_the_files_of_masks(study):
+    folder = study.path("data", "sahzu")
+    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    table.assign(sax_mask=np.where(table["sax"] != "", "mask.nii", "")).to_csv(folder / "manifest.csv", index=False)
+    found = check(study, "sahzu").set_index("item")
+    assert found.loc["short-axis masks", "level"] == found.loc["sax masks", "level"] == "error"
+    assert "1 missing (such as mask.nii)" not in found.loc["short axis", "finding"]
+    assert "missing (such as mask.nii)" in found.loc["short-axis masks", "finding"]
+
+
+def test_check_counts_whom_an_exclusion_list_finds(study):
+    eid = pd.read_csv(study.path("data", "ukb", "main.csv"), dtype=str)["eid"]
+    listed = study.path("data", "ukb", "withdrawn1.csv")
+    for text, said, level in ((f"{eid[0]}\n00\n", "2 identifiers listed, 1 found", "OK"),
+                              (f"0{eid[0]}\n", "1 identifiers listed, 0 found", "warning"),
+                              ("", "0 identifiers listed, 0 found", "OK")):  # fmt: skip
+        listed.write_text(text)
+        found = check(study, "ukb", sample=1)
+        line = found[found["finding"] == f"withdrawn1.csv: {said}"]
+        assert line["level"].tolist() == [level]
+        assert line["remedy"].str.contains("0017 is not 17").tolist() == [level == "warning"]
 
 
 @pytest.mark.parametrize(("factor", "said"), [("0.2", "5 times too low"), ("5", "5 times too high")])
