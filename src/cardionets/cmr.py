@@ -178,11 +178,6 @@ def _moving_centre(cine: Cine) -> tuple[float, float]:
     return row - TOWARDS_APEX_MM[cine.view] / cine.spacing_mm[0], col
 
 
-def end_diastole(cine: Cine) -> int:
-    """Index of the end-diastolic frame: see :func:`cardionets.motion.fullest_frame`."""
-    return place(cine).start
-
-
 @dataclass(frozen=True)
 class Placement:
     """Where a cine goes on the grid: its turn, the heart's centre (row, column) after it, and end-diastole."""
