@@ -14,6 +14,7 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.special import expit, logit
 
 from cardionets import (
@@ -375,6 +376,15 @@ def test_every_reason_of_the_gates_refutes_one_line_of_the_page(study: Study) ->
     for reason in signal_reasons(study):
         failed = [result for _, result, _ in patient_page.checked(study, [reason])].count("failed")
         assert failed == (0 if reason.startswith("duplicate") else 1), reason
+
+
+def test_every_reason_fits_on_the_sheet(study: Study) -> None:
+    for reason in signal_reasons(study):
+        sheet = patient_pdf.sheet(study, patient.Recording({}, reasons=[reason]), None, {}, None)
+        canvas = FigureCanvasAgg(sheet)
+        words = [text for text in sheet.texts if text.get_text()]
+        assert max(text.get_window_extent(canvas.get_renderer()).x1 for text in words) < sheet.bbox.width, reason
+        assert any(reason in text.get_text() for text in words) or reason.startswith("duplicate")
 
 
 def test_unit_is_that_of_the_recording_and_not_a_declaration_without_use(
