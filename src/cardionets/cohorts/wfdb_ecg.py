@@ -226,14 +226,15 @@ def beside(file: Path) -> list[Path]:
     Only where neither signal file bears the header's name is the header opened for the files and segments that it
     names: this is asked of every record of a cohort.
     """
-    header = [] if file.suffix == ".hea" else [file.with_suffix(".hea")]
+    header = file if file.suffix == ".hea" else file.with_suffix(".hea")
+    own = [] if header is file else [header]
     if file.suffix in SIGNALS:
-        return header
-    for suffix in SIGNALS:
-        if (signals := file.with_suffix(suffix)).exists():
-            return [*header, signals]
-    master = file.with_suffix(".hea")
-    return [*header, *_named(master)] if master.exists() else []
+        return own
+    if (samples := file.with_suffix(".dat")).exists():
+        return [*own, samples]
+    if not header.exists():
+        return []
+    return [*own, other] if (other := file.with_suffix(".mat")).exists() else [*own, *_named(header)]
 
 
 def _named(header: Path) -> list[Path]:
