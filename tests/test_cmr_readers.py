@@ -483,6 +483,25 @@ def test_masks_of_other_slices_frames_or_planes_are_refused(tmp_path: Path) -> N
     assert read_mask(tmp_path / "other.nii", lax).shape == lax.frames.shape
 
 
+@pytest.mark.parametrize("kind", ["nifti", "dicom"])
+def test_a_mask_of_another_number_of_slices_is_refused(tmp_path: Path, kind: str) -> None:
+    stack, drawn = pixels(5), (pixels(5, np.uint8) % 6).astype(np.uint8)
+    image = tmp_path / "c.nii"
+    if kind == "nifti":
+        write_nifti(image, stack, spacing_mm=SPACING, dt_ms=70.0)
+    else:
+        image = write_zip(tmp_path / "c.zip", stack)
+    cine = read_cine(image, "sax")
+    assert cine.slices == 5
+    for part, whose in ((drawn, drawn[2]), (drawn[2:3], drawn[2]), (drawn[:4], None), (drawn[1:4], None)):
+        write_nifti(tmp_path / "m.nii", part, spacing_mm=SPACING, dt_ms=70.0)
+        if whose is not None:
+            assert np.array_equal(read_mask(tmp_path / "m.nii", cine), whose)
+            continue
+        with pytest.raises(StudyError, match=rf"m.nii: mask: {len(part)} slices against 5 of {image.name}; give"):
+            read_mask(tmp_path / "m.nii", cine)
+
+
 def test_header_fields_are_taken_without_the_parser_converting_them() -> None:
     *_, raw = next(dicom_files(pixels(), SPACING, 10, TIMES + 3.5, "sax", SCAN))
     image = dicom_cine._header("a.dcm", raw)

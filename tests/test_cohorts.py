@@ -1,4 +1,5 @@
 import gzip
+import shutil
 from contextlib import suppress
 
 import numpy as np
@@ -123,6 +124,32 @@ def test_uk_biobank_faults(ukb_folder):
         cohorts.index(cohort(ukb_folder, "ukb"))
 
 
+def test_one_field_in_two_spellings_of_a_column_is_a_fault(ukb_folder):
+    main = pd.read_csv(ukb_folder / "main.csv", dtype=str)
+    main.assign(**{"f.24105.2.0": "80", "p24105_i2": "81"}).to_csv(ukb_folder / "main.csv", index=False)
+    said = r"main.csv: columns '24105-2.0' and 'f.24105.2.0' and 'p24105_i2' mean the same, 24105-2.0; keep one"
+    with pytest.raises(StudyError, match=said):
+        cohorts.index(cohort(ukb_folder, "ukb"))
+
+
+@pytest.mark.parametrize("folder", ["ecg", "ECG recordings"])
+def test_uk_biobank_without_one_ecg(ukb_folder, folder):
+    shutil.rmtree(ukb_folder / "ecg")
+    touch(ukb_folder, f"{folder}/notes.txt")
+    with pytest.raises(StudyError, match=r"no ECG of layout 'ukb' was found under .*; copy the files"):
+        cohorts.index(cohort(ukb_folder, "ukb"))
+
+
+def test_uk_biobank_visit_without_its_date(ukb_folder):
+    for path in (ukb_folder / "ecg").glob("*_20205_2_0.xml"):
+        path.unlink()
+    main = pd.read_csv(ukb_folder / "main.csv", dtype=str).drop(columns="53-3.0")
+    main.to_csv(ukb_folder / "main.csv", index=False)
+    table = cohorts.index(cohort(ukb_folder, "ukb")).records
+    assert table["record"].tolist() == ["22_20205_3_0"]
+    assert table[["ecg_date", "cmr_date"]].isna().all(axis=None)
+
+
 @pytest.fixture
 def mimic_folder(tmp_path):
     (tmp_path / "hosp").mkdir()
@@ -233,6 +260,41 @@ def test_manifest(tmp_path):
     assert got["cardiomyopathy"].tolist() == [True, pd.NA]
     assert got["valve"].tolist() == [False, pd.NA]
     assert labels.subtypes(index).tolist() == ["hcm", pd.NA]
+
+
+@pytest.mark.parametrize(
+    "day", ["03/04/2021", "13/04/2021", "04.03.2021", "2021-3-4", "20210304", "2021-02-30", "2021-03-04T10:00:00Z"]
+)
+def test_a_day_that_is_not_written_year_first_is_a_fault(tmp_path, day):
+    said = rf"manifest.csv: {{}}: must be a date, YYYY-MM-DD, .*; 1 rows do not \(first: '{day}' in data row 2\)"
+    for name in ("ecg_date", "cmr_date"):
+        with pytest.raises(StudyError, match=said.format(name)):
+            cohorts.index(write(tmp_path, **{name: ["2020-01-01", day]}))
+    write(tmp_path)
+    (tmp_path / "dx.csv").write_text(f"person,vocabulary,code,date\na,icd10,I42,2021-03-04\na,icd10,I50,{day}\n")
+    with pytest.raises(StudyError, match=rf"dx.csv: date: must be a date, .*; 1 rows do not \(first: '{day}'"):
+        cohorts.index(cohort(tmp_path, "manifest", codes="dx.csv"))
+
+
+def test_a_time_of_day_may_follow_the_day(tmp_path):
+    found = cohorts.index(write(tmp_path, ecg_date=["2021-03-04 10:20", "2021-03-04T10:20:30.5"])).records["ecg_date"]
+    assert found.tolist() == [pd.Timestamp("2021-03-04 10:20"), pd.Timestamp("2021-03-04 10:20:30.5")]
+
+
+def test_dates_with_zones_are_utc_and_no_order_of_day_and_month_is_guessed():
+    text = ["2021-03-04T10:00:00Z", "2021-03-04T10:00:00+08:00", "2150-01-01 10:20:00", "03/04/2021", None]
+    wanted = ["2021-03-04 10:00", "2021-03-04 02:00", "2150-01-01 10:20", None, None]
+    assert cohorts.dates(pd.Series(text)).tolist() == pd.to_datetime(wanted).tolist()
+
+
+def test_two_columns_of_one_name_are_a_fault(tmp_path):
+    settings = write(tmp_path, age_at_ecg=["61", ""], **{"24105-2.0": ["80", ""], "24105-3.0": ["81", ""]})
+    with pytest.raises(StudyError) as fault:
+        cohorts.index(settings.model_copy(update={"columns": {"age": "age_at_ecg"}}))
+    assert str(fault.value).splitlines() == [
+        f"{tmp_path.name}/manifest.csv: columns {two} mean the same, {name}; keep one of them."
+        for two, name in (("'age' and 'age_at_ecg'", "age"), ("'24105-2.0' and '24105-3.0'", "lv_mass"))
+    ]
 
 
 def test_an_empty_code_cell_is_unknown_where_coding_is_not_declared(tmp_path):
@@ -347,6 +409,21 @@ def test_wfdb_tree(tmp_path):
     assert got.iloc[1].isna().all()
     with pytest.raises(StudyError, match=r"include: no .hea file matches four/\*"):
         cohorts.index(settings.model_copy(update={"include": ("four/*",)}))
+
+
+def test_segments_are_those_that_a_master_header_lists(tmp_path):
+    names = ("ecg_0001", "ecg_0002", "m", "m_layout", "m_0001", "part")
+    for name in names:
+        (tmp_path / f"{name}.hea").write_text(f"{name} 12 500 5000\n")
+    (tmp_path / "m.hea").write_text("# of two\nm/3 12 500 5000\nm_layout 0\nm_0001 2500\npart 2500\n")
+    index = cohorts.index(cohort(tmp_path, "wfdb"))
+    assert index.records["record"].tolist() == ["ecg_0001", "ecg_0002", "m"]
+    assert index.notes == ("3 WFDB headers are segments and are read with their master header",)
+    alone = cohorts.index(cohort(tmp_path, "wfdb", include=("ecg_*.hea",)))
+    assert (len(alone.records), alone.notes) == (2, ())
+    (tmp_path / "m.hea").write_text("m/1 12 500 5000\nm 5000\n")
+    with pytest.raises(StudyError, match="every header is listed as a segment of another"):
+        cohorts.index(cohort(tmp_path, "wfdb", include=("m.hea",)))
 
 
 @pytest.mark.real

@@ -22,6 +22,7 @@ from cardionets.cohorts.recording import parse_age, parse_sex, unit_uv
 from cardionets.cohorts.wfdb_ecg import codes, read_header
 from cardionets.config import CohortEcg, StudyError
 from cardionets.ecg import LEADS, STORED8, RecordError, canonical
+from cardionets.glossary import READING
 from cardionets.simulate.ecg_files import write_cardiosoft, write_dicom_ecg, write_muse, write_wfdb
 from tests import ecg_writers as foreign
 
@@ -182,6 +183,7 @@ def test_segments_of_a_wfdb_record_are_joined(tmp_path: Path) -> None:
     assert (record.rate, record.age, str(record.date)) == (500, 61, "2020-02-01 10:00:00")
     millivolts = wfdb.rdrecord(str(path.with_suffix(""))).p_signal
     np.testing.assert_allclose(record.signal.T / 1000, millivolts, atol=1e-5)
+    assert "multi-segment" not in READING["unsupported"]  # what is read is no example of what is not
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.special import expit, logit
 
 from cardionets import (
@@ -39,8 +40,10 @@ from cardionets.config import CohortEcg, Study, StudyError
 from cardionets.ecg import LEADS
 from cardionets.evaluate import recalibration
 from cardionets.features import COVARIATES
+from cardionets.glossary import signal_reasons
 from cardionets.simulate import ecg, heart
 from cardionets.simulate.centres import CENTRES
+from cardionets.simulate.ecg_files import write_wfdb
 from tests.toy_study import build
 
 DECLARED = CohortEcg(unit="uV", rate=500.0, leads=LEADS)
@@ -343,6 +346,8 @@ def test_unread_file_gets_a_page_and_a_missing_one_an_error(
     assert main(["patient", str(file), "--out", str(out)]) == 1
     text = out.read_text()
     assert "leads_unknown" in text and "--leads" in text and NAME not in text and "Probability" not in text
+    sentence = f"{NAME}.npy: the file names no lead; declare the stored order as ecg.leads in cohorts.yaml."
+    assert sentence in capsys.readouterr().err and "the stored order as" not in text
     assert main(["patient", str(tmp_path / "none.hea"), "--out", str(tmp_path / "other.html")]) == 2
     assert "no such file; check the path" in capsys.readouterr().err
     assert not (tmp_path / "other.html").exists()
@@ -351,11 +356,13 @@ def test_unread_file_gets_a_page_and_a_missing_one_an_error(
 @pytest.mark.parametrize(
     ("reasons", "results"),
     [
-        (["nan"], ["failed"] + ["not checked"] * 7),
-        (["too_short"], ["passed", "failed"] + ["not checked"] * 6),
-        (["rate_implausible"], ["passed"] * 4 + ["failed"] + ["not checked"] * 3),
-        (["leads_swapped_V1_II"], ["passed"] * 6 + ["failed", "passed"]),
-        (["too_short", "amplitude_low_x1000"], ["passed", "failed", *["passed"] * 3, "failed", "passed", "passed"]),
+        (["nan"], ["failed"] + ["not checked"] * 8),
+        (["too_short"], ["passed", "failed"] + ["not checked"] * 7),
+        (["spectrum_implausible"], ["passed", "passed", "failed"] + ["not checked"] * 6),
+        (["too_short", "spectrum_implausible"], ["passed", "failed", "failed"] + ["not checked"] * 6),
+        (["rate_implausible"], ["passed"] * 5 + ["failed"] + ["not checked"] * 3),
+        (["leads_swapped_V1_II"], ["passed"] * 7 + ["failed", "passed"]),
+        (["too_short", "amplitude_low_x1000"], ["passed", "failed", *["passed"] * 4, "failed", "passed", "passed"]),
     ],
 )
 def test_gates_say_what_was_not_looked_at(study: Study, reasons: list[str], results: list[str]) -> None:
@@ -363,6 +370,31 @@ def test_gates_say_what_was_not_looked_at(study: Study, reasons: list[str], resu
     assert [result for _, result, _ in rows] == results
     assert all(bool(why) == (result == "failed") for _, result, why in rows)
     assert not any("see the input contract" in why for *_, why in rows)
+
+
+def test_every_reason_of_the_gates_refutes_one_line_of_the_page(study: Study) -> None:
+    for reason in signal_reasons(study):
+        failed = [result for _, result, _ in patient_page.checked(study, [reason])].count("failed")
+        assert failed == (0 if reason.startswith("duplicate") else 1), reason
+
+
+def test_every_reason_fits_on_the_sheet(study: Study) -> None:
+    for reason in signal_reasons(study):
+        sheet = patient_pdf.sheet(study, patient.Recording({}, reasons=[reason]), None, {}, None)
+        canvas = FigureCanvasAgg(sheet)
+        words = [text for text in sheet.texts if text.get_text()]
+        assert max(text.get_window_extent(canvas.get_renderer()).x1 for text in words) < sheet.bbox.width, reason
+        assert any(reason in text.get_text() for text in words) or reason.startswith("duplicate")
+
+
+def test_unit_is_that_of_the_recording_and_not_a_declaration_without_use(
+    study: Study, file: Path, tmp_path: Path
+) -> None:
+    declared = DECLARED.model_copy(update={"gain_factor": 1.25})
+    assert patient.of_file(study, file, declared).what["Unit"] == "declared uV, times 1.25; shown in mV"
+    write_wfdb(tmp_path / "own.hea", np.rint(np.load(file) / 5).astype(np.int32), 500, 5.0, LEADS)
+    found = patient.of_file(study, tmp_path / "own.hea", CohortEcg(unit="mV"))
+    assert found.what["Unit"] == "5 uV per step; shown in mV"
 
 
 def test_impossible_person_is_refused_with_every_fault() -> None:

@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -196,6 +197,37 @@ def test_new_settings_or_files_make_old_blocks_stale(study):
     assert len({plan.work, changed, prepare.make_plan(Study(study.root), "sahzu").work}) == 3
 
 
+def test_signals_that_were_copied_late_are_read(study):
+    folder = study.path("data", "mimic")
+    signals = {path: path.read_bytes() for path in folder.rglob("*.dat")}
+    for path in signals:
+        path.unlink()
+    with pytest.raises(StudyError, match=r"not one record can be used: unreadable"):
+        prepare.prepare(study, "mimic", workers=1)
+    for path, raw in signals.items():
+        path.write_bytes(raw)
+    assert len(Store.open(prepare.prepare(study, "mimic", workers=1)).records) > 5
+
+
+def test_every_file_that_is_read_under_a_name_is_stamped(tmp_path):
+    """WFDB records of one file, of another name, of two segments and without a suffix; a folder of images."""
+    parts = {"a.hea": ["a.dat"], "m.hea": ["m.mat"], "o.hea": ["other.dat"], "s.hea": ["s1.hea", "s1.dat", "s2.dat"],
+             "plain": ["plain.hea", "plain.dat"], "d.dat": ["d.hea"], "scan": ["scan/1", "scan/deep/2"]}  # fmt: skip
+    (tmp_path / "scan" / "deep").mkdir(parents=True)
+    (tmp_path / "a.hea").write_text("a 1 500\na.dat 16\n")
+    (tmp_path / "m.hea").write_text("m 1 500\nm.mat 16\n")
+    (tmp_path / "o.hea").write_text("o 2 500\nother.dat 16\nother.dat 16\n")
+    (tmp_path / "s.hea").write_text("s/2 1 500 20\ns1 10\ns2 10\n")
+    for name, files in parts.items():
+        for file in files:
+            seen = {next(prepare._stamps(tmp_path, [name]))}
+            for content in (b"1", b"22"):
+                (tmp_path / file).write_bytes(content)
+                seen.add(next(prepare._stamps(tmp_path, [name])))
+            assert len(seen) == 3, (name, file)
+    assert list(prepare._stamps(tmp_path, ["", "none\0.hea"])) == ["", "none\0.hea\tnone\0.hea -"]
+
+
 def test_adding_people_moves_nobody(study):
     before = Store.open(prepare.prepare(study, "mimic", workers=1)).records.set_index("record")["split"]
     listed = study.path("data", "mimic", "record_list.csv")
@@ -389,6 +421,45 @@ def test_check_lists_all_faults_with_remedies(study):
     table.assign(age="old").rename(columns={"height_cm": "heigth_cm"}).to_csv(folder / "manifest.csv", index=False)
     found = check(study, "sahzu")
     assert (found["level"] == "error").sum() == 2
+
+
+def test_check_reads_masks(study):
+    folder = study.path("data", "ukb")
+    found = check(study, "ukb", sample=5).set_index("item")
+    assert found.loc[["short-axis masks", "four-chamber masks"], "finding"].str.contains(" 0 missing").all()
+    assert found.loc[["sax masks", "4ch masks"], "level"].eq("OK").all()
+    for path in (folder / "masks").glob("*_sax.nii.gz"):
+        drawn = nib.load(path)
+        other = np.where(np.asarray(drawn.dataobj) == 1, 9, 0).astype(np.uint8)
+        nib.save(nib.Nifti1Image(other, drawn.affine, drawn.header), path)
+    found = check(study, "ukb", sample=5).set_index("item")
+    assert found.loc["sax masks", "level"] == "error"
+    assert "0 of 1 sampled masks can be read" in found.loc["sax masks", "finding"]
+    assert "labels: [9.0] are not declared" in found.loc["sax masks", "remedy"]
+    assert found.loc["sax cines", "level"] == found.loc["4ch masks", "level"] == "OK"
+
+
+def test_check_misses_the_files_of_masks(study):
+    folder = study.path("data", "sahzu")
+    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    table.assign(sax_mask=np.where(table["sax"] != "", "mask.nii", "")).to_csv(folder / "manifest.csv", index=False)
+    found = check(study, "sahzu").set_index("item")
+    assert found.loc["short-axis masks", "level"] == found.loc["sax masks", "level"] == "error"
+    assert "1 missing (such as mask.nii)" not in found.loc["short axis", "finding"]
+    assert "missing (such as mask.nii)" in found.loc["short-axis masks", "finding"]
+
+
+def test_check_counts_whom_an_exclusion_list_finds(study):
+    eid = pd.read_csv(study.path("data", "ukb", "main.csv"), dtype=str)["eid"]
+    listed = study.path("data", "ukb", "withdrawn1.csv")
+    for text, said, level in ((f"{eid[0]}\n00\n", "2 identifiers listed, 1 found", "OK"),
+                              (f"0{eid[0]}\n", "1 identifiers listed, 0 found", "warning"),
+                              ("", "0 identifiers listed, 0 found", "OK")):  # fmt: skip
+        listed.write_text(text)
+        found = check(study, "ukb", sample=1)
+        line = found[found["finding"] == f"withdrawn1.csv: {said}"]
+        assert line["level"].tolist() == [level]
+        assert line["remedy"].str.contains("0017 is not 17").tolist() == [level == "warning"]
 
 
 @pytest.mark.parametrize(("factor", "said"), [("0.2", "5 times too low"), ("5", "5 times too high")])

@@ -56,7 +56,8 @@ class Cine:
     ``frames`` (frame, H, W), any real dtype; ``spacing_mm`` (between rows, between columns); ``times_ms`` (frame,)
     after the R wave, ascending, or None where the file is silent; ``rr_ms`` length of the cycle or None; ``axes``
     (2, 3) patient directions of growing column and row (left, posterior, superior), or None; ``scanned`` the day;
-    ``notes`` what had to be assumed. Raises StudyError where these cannot be a cine.
+    ``slices`` of the stack whose middle one this is, or None where that is not known; ``notes`` what had to be assumed.
+    Raises StudyError where these cannot be a cine.
     """
 
     frames: NDArray[Any]
@@ -67,6 +68,7 @@ class Cine:
     rr_ms: float | None = None
     source: str = "cine"
     scanned: date | None = None
+    slices: int | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -174,11 +176,6 @@ def heart_centre(cine: Cine, mask: NDArray[Any] | None = None) -> tuple[float, f
 def _moving_centre(cine: Cine) -> tuple[float, float]:
     row, col = motion_centre(motion_map(cine.frames, cine.phases, cine.spacing_mm), cine.spacing_mm)
     return row - TOWARDS_APEX_MM[cine.view] / cine.spacing_mm[0], col
-
-
-def end_diastole(cine: Cine) -> int:
-    """Index of the end-diastolic frame: see :func:`cardionets.motion.fullest_frame`."""
-    return place(cine).start
 
 
 @dataclass(frozen=True)

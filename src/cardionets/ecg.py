@@ -224,15 +224,6 @@ def mains_uv(x: NDArray[Any], rate: float, mains_hz: float) -> NDArray[np.float3
     return np.asarray(excess, np.float32)
 
 
-def resample(signal: NDArray[Any], rate: float, target: float) -> NDArray[Any]:
-    """Resampling of (..., T) from ``rate`` to ``target`` Hz with a sharp edge at the lower of the two Nyquist rates."""
-    if rate == target:
-        return signal
-    middle = signal.mean(axis=-1, keepdims=True)
-    y: NDArray[Any] = _signal(*_spectrum(signal, middle, rate, target)) + middle
-    return y
-
-
 def decimate(signal: NDArray[Any], rate: float) -> tuple[Floats, float]:
     """Averages of neighbouring samples, down to 120 Hz or a little more: (..., T) -> (..., T // k) and the new rate."""
     k = max(1, int(rate // 120))

@@ -32,7 +32,7 @@ READING: Final[dict[str, str]] = {
     "missing": "the named file does not exist",
     "format_unknown": "neither the first bytes nor the suffix belong to a format above",
     "unreadable": "damaged, cut off, of a wrong checksum, or without a part that must be there",
-    "unsupported": "a variant that would be half understood, such as multi-segment WFDB or interrupted EDF",
+    "unsupported": "a variant that would be half understood, like WFDB segments of varying layout or interrupted EDF",
     "header_invalid": "a WFDB header against its specification",
     "too_large": "more bytes or samples than one recording has",
     "leads_unknown": "the file names no lead and `ecg.leads` is not declared, or their numbers differ",

@@ -75,7 +75,8 @@ class Recording:
     """One ECG as it was read; ``signal`` and ``beat`` are what the models see, None when it was refused.
 
     ``shown``: float32 (12, T) uV at ``shown_rate`` Hz for the plot, None when nothing could be read. ``reasons`` are
-    codes of the gates, or of the reader with ``unread`` set. ``flags`` are the store's ``q_*`` names without ``q_``.
+    codes of the gates, or of the reader with ``unread`` set; ``fault`` is the reader's sentence: it names the file, so
+    it is not for the page. ``flags`` are the store's ``q_*`` names without ``q_``.
     """
 
     what: dict[str, str]
@@ -86,6 +87,7 @@ class Recording:
     beat: NDArray[np.int16] | None = None
     reasons: list[str] = field(default_factory=list)
     unread: bool = False
+    fault: str = ""
     flags: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
     name: str = ""  # seeds the drawn cines; a hash of the signal, never shown
@@ -155,12 +157,13 @@ def of_file(study: Study, path: Path, declared: CohortEcg | None = None, person:
     declared, person = declared or CohortEcg(), person or Person()
     what: dict[str, str] = {}
     try:
-        what = _what(path, declared)
+        what["Format"] = _format(path, detect(path))
         record = read_ecg(path, declared)
     except RecordError as fault:
         if fault.reason == "missing":
             raise
-        return Recording(what, person, reasons=[fault.reason], unread=True)
+        return Recording(what, person, reasons=[fault.reason], unread=True, fault=str(fault))
+    what |= {"Unit": f"{record.unit}; shown in mV"}
     what |= {"Sampling rate": f"{record.rate:g} Hz", "Length": f"{record.seconds:.1f} s"}
     what["Leads"] = "12" + (
         ", limb leads derived from I and II" if "derived_limb_leads" in record.flags else ", stored"
@@ -173,14 +176,8 @@ def of_file(study: Study, path: Path, declared: CohortEcg | None = None, person:
     return found
 
 
-def _what(path: Path, declared: CohortEcg) -> dict[str, str]:
-    """Format and unit, from the file's first bytes and the name of its outermost element."""
-    kind = detect(path)
-    unit = f"declared: {declared.unit}" if declared.unit else "as the file states it"
-    return {"Format": _format(path, kind), "Unit": f"{unit}; shown in mV"}
-
-
 def _format(path: Path, kind: str) -> str:
+    """In words, by the file's first bytes and, in XML, the name of its outermost element."""
     from cardionets.glossary import DIALECTS, FORMATS
 
     name = FORMATS[kind][0].split(":")[0].split(";")[0]

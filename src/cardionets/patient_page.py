@@ -26,6 +26,7 @@ USE: Final = "Research use only: not a medical device, not for decisions about a
 GATES: Final[dict[str, tuple[str, ...]]] = {
     "Every sample is a number": ("nan",),
     "Long enough": ("too_short",),
+    "Spectrum is that of an ECG": ("spectrum_implausible",),
     "Not clipped": ("clipped",),
     "No lead is flat": ("flat_lead",),
     "Heart rate is plausible": ("rate_implausible",),
@@ -35,7 +36,7 @@ GATES: Final[dict[str, tuple[str, ...]]] = {
 }
 """What is checked, and how the codes begin that refute it."""
 DECLARE: Final = {"leads_unknown": "--leads", "unit_unknown": "--unit", "rate_unknown": "--rate"}
-AFTER: Final = {"nan": 1, "too_short": 2, "rate_implausible": 5}
+AFTER: Final = {"nan": 1, "too_short": 2, "spectrum_implausible": 3, "rate_implausible": 6}
 """Gates that are looked at when this code ends the inspection."""
 Cines = Mapping[str, NDArray[np.uint8]]
 MINUS: Final = str.maketrans("-", "−")

@@ -6,7 +6,8 @@ Cut in the middle it is two A4 sheets: the ECG and its gates above, what the mod
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from cardionets.patient_drivers import Drivers, picture
 WIDTH, HEIGHT, MARGIN = 297.0, 420.0, 14.0  # mm, A3
 RED: Final = "#C00000"
 LINE: Final = 4.6  # mm from one line of a table to the next
+REASON: Final = 58  # characters in one line of a gate's reason
 Cines = Mapping[str, NDArray[np.uint8]]
 
 
@@ -54,11 +56,19 @@ def sheet(study: Study, recording: Recording, found: Answer | None, drawn: Cines
         _text(figure, (WIDTH + width) / 2, 256, "25 mm/s   10 mm/mV at 100 %", 7, ha="right")
     known = patient_page.known(recording)
     _table(figure, MARGIN, 252, ("The ECG", ""), list(known.items()), (0, 40))
-    _table(figure, 130, 252, ("Quality gate", "Result", ""), patient_page.gate_rows(study, recording), (0, 56, 78))
+    _table(figure, 130, 252, ("Quality gate", "Result", ""), list(_gates(study, recording)), (0, 56, 78))
     if found is not None:
         _models(figure, study, found, drawn, why)
     _text(figure, MARGIN, 8, patient_page.provenance(study, recording, simulated).line(), 6, color=GREY)
     return figure
+
+
+def _gates(study: Study, recording: Recording) -> Iterator[tuple[str, str, str]]:
+    """The lines of the gates; a reason that is too long for the sheet goes on below."""
+    for gate, result, why in patient_page.gate_rows(study, recording):
+        first, *more = textwrap.wrap(why, REASON) or [""]
+        yield gate, result, first
+        yield from (("", "", rest) for rest in more)
 
 
 def _heading(figure: Figure, recording: Recording, simulated: bool) -> None:

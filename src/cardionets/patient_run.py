@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ def run(args: Namespace, models: Executor, start: float) -> int:
     recording = of_file(study, Path(args.file), declared, person)
     passed = ", ".join(f"{name} {value}" for name, value in measured_values(recording).items())
     print(f"refused: {', '.join(recording.reasons)}" if recording.reasons else f"passed every gate; {passed}")
+    if recording.fault:
+        print(recording.fault, file=sys.stderr)
     for path in make(study, recording, target, models, sheet, args.cohort or ""):
         print(f"{path} written after {time.monotonic() - start:.1f} s; research use only", flush=True)
     return int(bool(recording.reasons))

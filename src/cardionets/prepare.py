@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from cardionets import cohorts, store
 from cardionets.assemble import assemble, save_lines
 from cardionets.cmr import Cine, mask_to_grid, place, to_grid
+from cardionets.cohorts import wfdb_ecg
 from cardionets.cohorts.arrays import split_row
 from cardionets.cohorts.cines import measure_masks, read_cine, read_mask
 from cardionets.cohorts.ecg_files import read_ecg
@@ -112,13 +113,26 @@ def _fingerprint(listing: Listing, cohort: Cohort, study: Study) -> str:
 
 
 def _stamps(folder: Path, names: Iterable[str]) -> Iterator[str]:
-    """Name, size and time of every file; of ``file.hdf5#17`` those of ``file.hdf5``."""
+    """Every name with size and time of all that is read under it; of ``file.hdf5#17`` those of ``file.hdf5``."""
     for name in names:
-        try:
-            found = split_row(folder / name)[0].stat() if name else None
-        except OSError:
-            found = None
-        yield f"{name}\t{found.st_size} {found.st_mtime_ns}" if found else f"{name}\t-"
+        file = split_row(folder / name)[0]
+        yield "\t".join([name, *map(_stamp, (file, *_read_with(file)))]) if name else ""
+
+
+def _stamp(file: Path) -> str:
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return f"{file.name} -"
+    return f"{file.name} {found.st_size} {found.st_mtime_ns}"
+
+
+def _read_with(file: Path) -> list[Path]:
+    """What is read with a file: header and signals of a WFDB record, all that lies below a folder."""
+    beside = wfdb_ecg.beside(file) if file.suffix in ("", *wfdb_ecg.SUFFIXES) else []
+    if beside or file.suffix in wfdb_ecg.SUFFIXES:
+        return beside
+    return sorted(Path(top, name) for top, _, names in os.walk(file) for name in names)
 
 
 def prepare(study: Study, cohort: str, workers: int | None = None, shard: tuple[int, int] | None = None) -> Path:

@@ -13,6 +13,7 @@ from pandera import errors
 from pandera.pandas import Check, Column, DataFrameSchema
 
 from cardionets import diseases, phenotypes
+from cardionets.cohorts import dates
 from cardionets.config import RANGES, StudyError
 from cardionets.splits import SPLITS
 
@@ -21,6 +22,8 @@ FEATURES: Final = ("rate_bpm", "rr_cv", "rr_rmssd_ms", "qrs_ms")
 NOISE: Final = ("baseline_uv", "mains_uv", "noise_uv")
 COVARIATES: Final = ("age", "height_cm", "weight_kg")
 SEXES: Final = ("F", "M")
+DATE: Final = "must be a date, YYYY-MM-DD, alone or with a time of day without a zone"
+_ISO: Final = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?"
 
 
 def _rule(test: Callable[[pd.Series], Any], error: str) -> Check:
@@ -37,9 +40,12 @@ def _text(*checks: Check, required: bool = True, blank: bool = True, unique: boo
     return Column(None, list(checks), nullable=blank, required=required, unique=unique)
 
 
-_DATE = _rule(
-    lambda values: pd.to_datetime(values, errors="coerce", format="mixed").notna(), "must be a date, YYYY-MM-DD"
-)
+def is_date(values: pd.Series) -> pd.Series:
+    """Whether each text is a day, YYYY-MM-DD, alone or with a time of day: no order of day and month is guessed."""
+    return values.str.fullmatch(_ISO).fillna(False).astype(bool) & dates(values).notna()
+
+
+_DATE = _rule(is_date, DATE)
 _CODED = _rule(lambda values: values.str.lower().isin(["0", "1", "0.0", "1.0", "ecg"]), "must be 0, 1 or ecg")
 _SEX = _rule(lambda values: values.str.upper().isin(SEXES), "must be F or M, or empty where unknown")
 _KIND = _rule(

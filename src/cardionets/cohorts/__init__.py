@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -107,8 +107,22 @@ def _text(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def dates(values: pd.Series) -> pd.Series:
-    """Dates in any ISO-like spelling; what is none becomes NaT."""
-    return pd.to_datetime(values, errors="coerce", format="mixed").astype("datetime64[ns]")
+    """Dates as ISO 8601 writes them, times with a zone as UTC; what is none becomes NaT, and no order is guessed."""
+    found = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
+    return found.dt.tz_localize(None).astype("datetime64[ns]")
+
+
+def rename(table: pd.DataFrame, names: Mapping[Any, str], source: str) -> tuple[pd.DataFrame, list[str]]:
+    """The table with ``names`` (old: new), and a sentence for every name that two columns would bear.
+
+    The first of them stays.
+    """
+    renamed = table.rename(columns=names)
+    faults = []
+    for name in renamed.columns[renamed.columns.duplicated()].unique():
+        both = " and ".join(repr(str(column)) for column in table.columns[renamed.columns == name])
+        faults.append(f"{source}: columns {both} mean the same, {name}; keep one of them.")
+    return renamed.loc[:, ~renamed.columns.duplicated()], faults
 
 
 def read_table(
@@ -154,7 +168,8 @@ def index(cohort: Cohort, source: str = "cohorts.yaml") -> Index:
     layouts = {"ukb": ukb.index, "mimic": mimic.index, "manifest": manifest.index, "wfdb": wfdb_tree.index}
     found = layouts[cohort.layout](cohort)
     if found.records.empty:
-        raise StudyError(f"{source}: path: no ECG of layout {cohort.layout!r} was found under {cohort.path}.")
+        text = f"no ECG of layout {cohort.layout!r} was found under {cohort.path}; copy the files, or correct the path."
+        raise StudyError(f"{source}: path: {text}")
     repeated = found.records["record"][found.records["record"].duplicated()].unique()
     if len(repeated):
         names = ", ".join(repeated[:5])

@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 
 from cardionets import beats, cohorts, gates, phenotypes, splits
+from cardionets.cmr import Cine
 from cardionets.cohorts import Index, labels
 from cardionets.cohorts.arrays import split_row
-from cardionets.cohorts.cines import read_cine
+from cardionets.cohorts.cines import read_cine, read_mask
 from cardionets.cohorts.ecg_files import read_ecg
 from cardionets.config import Cohort, Study, StudyError
 from cardionets.ecg import RecordError, decimate
@@ -29,6 +30,14 @@ LEVELS: Final = ("OK", "warning", "error")
 COLUMNS: Final = ("level", "item", "finding", "remedy")
 PLAUSIBLE: Final = {"lv_edv": (60.0, 350.0), "lv_mass": (35.0, 300.0), "lv_ef": (15.0, 85.0), "rv_edv": (60.0, 350.0)}
 """Where the median of a centre must lie; outside it the unit is wrong (litres, fractions, indexed values)."""
+FILES: Final = {
+    "ecg": "ECG files",
+    "sax": "short axis",
+    "lax": "four-chamber",
+    "sax_mask": "short-axis masks",
+    "lax_mask": "four-chamber masks",
+}
+"""Columns that name files."""
 SHOWN: Final = 3
 USUAL_QRS_MS: Final = (75.0, 140.0)
 """Where the median QRS duration of a centre lies; a rate that is half or double moves it out."""
@@ -58,8 +67,8 @@ class Findings:
 def check(study: Study, cohort: str, sample: int = 50) -> pd.DataFrame:
     """Findings on one cohort: columns level ("OK", "warning", "error"), item, finding, remedy.
 
-    ``sample``: how many recordings are opened (and a fifth as many cines per view), chosen by pseudonym, the same each
-    time.
+    ``sample``: how many recordings are opened (and per view a fifth as many cines, and of those with a mask), chosen
+    by pseudonym, the same each time.
     """
     found, settings = Findings(), study.cohort(cohort)
     found.add("OK", "settings", f"{settings.label}: layout {settings.layout}, role {settings.role}, {settings.path}")
@@ -77,7 +86,7 @@ def check(study: Study, cohort: str, sample: int = 50) -> pd.DataFrame:
     _files(found, usable, settings.path)
     read = _signals(found, usable.head(sample), settings, study)
     _people(found, usable, read)
-    _cines(found, usable, settings.path, max(1, sample // 5))
+    _cines(found, usable, settings, max(1, sample // 5))
     _labels(found, Index(usable, index.codes), study)
     _phenotypes(found, usable)
     _splits(found, usable, settings, study, cohort)
@@ -99,9 +108,22 @@ def _counts(found: Findings, index: Index, settings: Cohort) -> None:
     records = index.records
     found.add("OK", "records", f"{len(records):,} ECGs of {records['person'].nunique():,} people")
     for note in index.notes:
-        found.add("warning", "tables", note, "add the missing rows, or map the columns, if they matter")
+        found.add(
+            "warning",
+            "tables",
+            note,
+            "nothing to do where this is meant; else add the missing rows, map the columns or mend the headers",
+        )
     for reason, number in records["excluded"][records["excluded"] != ""].value_counts().items():
         found.add("OK", "excluded", f"{number:,} ECGs: {reason}")
+    for _, path in labels.exclusion_lists(settings):
+        named = labels.read_people(path)
+        hit = named & {*records["person"], *records["record"]}
+        text = f"{path.name}: {len(named):,} identifiers listed, {len(hit):,} found"
+        remedy = (
+            "compare their spelling with that of the tables (0017 is not 17); nothing to do if none has an ECG here"
+        )
+        found.judge(bool(named) and not hit, "exclusion list", text, remedy)
     if settings.layout == "ukb" and not any(settings.path.glob("withdrawn*.csv")):
         found.add(
             "warning", "excluded", "no withdrawal list", f"put the latest withdrawn*.csv into {settings.path.name}"
@@ -109,7 +131,7 @@ def _counts(found: Findings, index: Index, settings: Cohort) -> None:
 
 
 def _files(found: Findings, records: pd.DataFrame, folder: Path) -> None:
-    for column, item in {"ecg": "ECG files", "sax": "short axis", "lax": "four-chamber"}.items():
+    for column, item in FILES.items():
         named = records[column][records[column] != ""]
         if named.empty:
             found.add("OK", item, "none named")
@@ -252,22 +274,44 @@ def _people(found: Findings, records: pd.DataFrame, read: pd.DataFrame) -> None:
     found.judge(wrong > 0, "identity", text, "make sure that files and rows belong together", "error")
 
 
-def _cines(found: Findings, records: pd.DataFrame, folder: Path, sample: int) -> None:
+def _cines(found: Findings, records: pd.DataFrame, settings: Cohort, sample: int) -> None:
+    """Read some cines of each view, and as many that have a mask together with their masks."""
     for column, view in {"sax": "sax", "lax": "4ch"}.items():
-        names = records[column][records[column] != ""].drop_duplicates().head(sample)
-        sizes, faults = Counter[str](), []
-        for name in names:
-            try:
-                cine = read_cine(folder / name, view)
-                height, width = cine.frames.shape[1:]
-                spacing = " x ".join(f"{step:.3g}" for step in cine.spacing_mm)
-                sizes[f"{len(cine.frames)} frames of {height} x {width} at {spacing} mm"] += 1
-            except Exception as fault:
-                faults.append(str(fault))
-        if len(names):
-            text = f"{len(names) - len(faults)} of {len(names)} sampled cines can be read; " + ", ".join(sizes)
-            level = "error" if len(faults) == len(names) else "warning"
-            found.judge(bool(faults), f"{view} cines", text, "; ".join(dict.fromkeys(faults[:SHOWN])), level)
+        table = records[records[column] != ""].drop_duplicates(column)[[column, f"{column}_mask"]]
+        chosen = pd.concat([table.head(sample), table[table[f"{column}_mask"] != ""].head(sample)]).drop_duplicates()
+        read = [_cine(settings, view, *names) for names in chosen.itertuples(index=False, name=None)]
+        sizes = dict.fromkeys(one["size"] for one in read if "size" in one)
+        _readable(found, f"{view} cines", [one["cine"] for one in read], "; " + ", ".join(sizes))
+        _readable(found, f"{view} masks", [one["mask"] for one in read if "mask" in one])
+
+
+def _cine(settings: Cohort, view: str, name: str, mask: str) -> dict[str, str]:
+    """The fault of a ``cine`` and of its ``mask``, where it has one, "" being none; its ``size`` where it was read."""
+    try:
+        cine = read_cine(settings.path / name, view)
+    except Exception as fault:
+        return {"cine": str(fault)}
+    height, width = cine.frames.shape[1:]
+    spacing = " x ".join(f"{step:.3g}" for step in cine.spacing_mm)
+    said = {"cine": "", "size": f"{len(cine.frames)} frames of {height} x {width} at {spacing} mm"}
+    return said | ({"mask": _mask_fault(settings, cine, mask)} if mask else {})
+
+
+def _mask_fault(settings: Cohort, cine: Cine, name: str) -> str:
+    try:
+        read_mask(settings.path / name, cine, settings.mask_labels)
+    except Exception as fault:
+        return str(fault)
+    return ""
+
+
+def _readable(found: Findings, item: str, said: list[str], more: str = "") -> None:
+    """How many of the sampled files of one kind can be read; ``said``: the fault of each, "" where there is none."""
+    faults = [fault for fault in said if fault]
+    if said:
+        text = f"{len(said) - len(faults)} of {len(said)} sampled {item.split()[1]} can be read{more}"
+        level = "error" if len(faults) == len(said) else "warning"
+        found.judge(bool(faults), item, text, "; ".join(dict.fromkeys(faults[:SHOWN])), level)
 
 
 def _labels(found: Findings, index: Index, study: Study) -> None:

@@ -97,7 +97,7 @@ def read_dicom_series(source: Path, view: str) -> Cine:
     if not wanted:
         found = sorted({f"{i.description or 'unnamed'} ({i.view or 'no cine'})" for i in images}) or ["no DICOM image"]
         raise StudyError(f"{source.name}: view: no {view} cine, only {', '.join(found)}; give the right series.")
-    return _cine(_middle(source, wanted), source, view)
+    return _cine(*_middle(source, wanted), source, view)
 
 
 def _is_dicom(name: str, raw: bytes) -> bool:
@@ -162,8 +162,8 @@ def _fields(data: Header) -> dict[str, Any]:
     }
 
 
-def _middle(source: Path, images: Sequence[_Image]) -> list[_Image]:
-    """The images of the middle slice; where a slice was scanned again, those of the last series."""
+def _middle(source: Path, images: Sequence[_Image]) -> tuple[list[_Image], int]:
+    """The images of the middle slice, of the last series where it was scanned again, and the number of slices."""
     groups: dict[tuple[float, int, str], list[_Image]] = defaultdict(list)
     for image in images:
         groups[image.depth, image.series_number, image.series].append(image)
@@ -174,10 +174,10 @@ def _middle(source: Path, images: Sequence[_Image]) -> list[_Image]:
             f"{source.name}: frames: at most {most} per slice, {MIN_FRAMES} needed; copy the whole series."
         )
     depths = sorted(slices)
-    return slices[depths[middle_slice(depths)]]
+    return slices[depths[middle_slice(depths)]], len(depths)
 
 
-def _cine(images: Sequence[_Image], source: Path, view: str) -> Cine:
+def _cine(images: Sequence[_Image], slices: int, source: Path, view: str) -> Cine:
     if len({(i.shape, i.spacing_mm, i.plane.axes.tobytes()) for i in images}) > 1:
         raise StudyError(
             f"{source.name}: Rows, PixelSpacing, ImageOrientationPatient: differ within one series; split it."
@@ -193,6 +193,7 @@ def _cine(images: Sequence[_Image], source: Path, view: str) -> Cine:
         rr_ms=_cycle(first),
         source=source.name,
         scanned=_day(first),
+        slices=slices,
         notes=notes,
     )
 

@@ -141,12 +141,17 @@ def read_people(path: Path) -> set[str]:
     return {cell for line in lines if (cell := re.split(r"[,;\t]", line)[0].strip().strip('"'))}
 
 
-def mark_excluded(index: Index, cohort: Cohort) -> Index:
-    """Write the reason into ``excluded`` for withdrawn people (UK Biobank's list) and for the site's own list."""
-    records = index.records.copy(deep=False)
-    lists = {"site exclusion list": cohort.path / cohort.exclude} if cohort.exclude else {}
+def exclusion_lists(cohort: Cohort) -> list[tuple[str, Path]]:
+    """Reason and file: the site's own list, then those of the withdrawn (UK Biobank)."""
+    own = [("site exclusion list", cohort.path / cohort.exclude)] if cohort.exclude else []
     withdrawn = sorted(cohort.path.glob("withdrawn*.csv")) if cohort.layout == "ukb" else []
-    for reason, path in [*((name, path) for name, path in lists.items()), *(("withdrawn", path) for path in withdrawn)]:
+    return [*own, *(("withdrawn", path) for path in withdrawn)]
+
+
+def mark_excluded(index: Index, cohort: Cohort) -> Index:
+    """Write the reason into ``excluded`` for the people and records of :func:`exclusion_lists`."""
+    records = index.records.copy(deep=False)
+    for reason, path in exclusion_lists(cohort):
         named = read_people(path)
         out = records["person"].isin(named) | records["record"].isin(named)
         records["excluded"] = records["excluded"].mask(out, reason)

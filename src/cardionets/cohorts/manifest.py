@@ -14,7 +14,7 @@ import difflib
 import pandas as pd
 
 from cardionets import phenotypes, schema
-from cardionets.cohorts import Index, codes_of, dates, make_index, read_table
+from cardionets.cohorts import Index, codes_of, make_index, read_table, rename
 from cardionets.cohorts.ukb import canonical
 from cardionets.config import Cohort, StudyError
 
@@ -22,7 +22,7 @@ _VOCABULARIES = ("icd10", "icd9", "snomed")
 _FIELDS = {f"{item.field}-{instance}.0": item.name for item in phenotypes.PHENOTYPES for instance in (2, 3)}
 
 
-def _rename(table: pd.DataFrame, cohort: Cohort) -> tuple[pd.DataFrame, list[str]]:
+def _renamed(table: pd.DataFrame, cohort: Cohort, source: str) -> tuple[pd.DataFrame, list[str]]:
     known = list(schema.MANIFEST.columns)
     faults = [
         f"cohorts.yaml: columns.{ours}: not a column of the contract; choose {', '.join(known[:18])} or a phenotype."
@@ -35,7 +35,8 @@ def _rename(table: pd.DataFrame, cohort: Cohort) -> tuple[pd.DataFrame, list[str
         if theirs not in table
     ]
     fields = {name: _FIELDS[canonical(str(name))] for name in table if canonical(str(name)) in _FIELDS}
-    return table.rename(columns=fields | {theirs: ours for ours, theirs in cohort.columns.items()}), faults
+    ours, clashes = rename(table, fields | {theirs: ours for ours, theirs in cohort.columns.items()}, source)
+    return ours, faults + clashes
 
 
 def _typos(table: pd.DataFrame, source: str) -> tuple[list[str], list[str]]:
@@ -73,7 +74,7 @@ def _dated(cohort: Cohort, people: pd.Series) -> pd.DataFrame:
     words = table["vocabulary"].str.strip().str.lower()
     tests = {
         "vocabulary": (words.isin(_VOCABULARIES), f"must be one of {', '.join(_VOCABULARIES)}"),
-        "date": (table["date"].isna() | dates(table["date"]).notna(), "must be a date, YYYY-MM-DD"),
+        "date": (table["date"].isna() | schema.is_date(table["date"]), schema.DATE),
     }
     faults = [
         f"{source}: {cohort.codes}: {name}: {rule}; {(~good).sum()} rows do not "
@@ -89,7 +90,7 @@ def _dated(cohort: Cohort, people: pd.Series) -> pd.DataFrame:
 def index(cohort: Cohort) -> Index:
     """One row per line of the manifest. Raises one ``StudyError`` with every missing, misspelt or malformed column."""
     source = f"{cohort.path.name}/{cohort.manifest}"
-    table, faults = _rename(read_table(cohort.path / cohort.manifest, f"cohort {cohort.label}"), cohort)
+    table, faults = _renamed(read_table(cohort.path / cohort.manifest, f"cohort {cohort.label}"), cohort, source)
     typos, ignored = _typos(table, source)
     faults += typos + schema.faults(schema.MANIFEST, table, source)
     if faults:

@@ -47,14 +47,13 @@ class Stack:
     axes: NDArray[np.float64] | None
     source: str
 
-    def cine(self, view: str, index: int | None = None) -> Cine:
-        """One slice as a cine; the middle one unless ``index`` names another."""
+    def cine(self, view: str) -> Cine:
+        """The middle slice as a cine."""
         slices, count = self.pixels.shape[:2]
-        chosen = middle_slice(range(slices)) if index is None else index
         times = None if self.dt_ms is None else np.arange(count, dtype=np.float64) * self.dt_ms
         notes = () if times is not None else ("the time between frames is absent: frames taken as evenly spaced",)
-        pixels = self.pixels[chosen]
-        return Cine(pixels, self.spacing_mm, times, view, self.axes, source=self.source, notes=notes)
+        pixels = self.pixels[middle_slice(range(slices))]
+        return Cine(pixels, self.spacing_mm, times, view, self.axes, source=self.source, slices=slices, notes=notes)
 
 
 def read_nifti_stack(path: Path, view: str = "sax") -> Stack:
@@ -177,10 +176,15 @@ def read_pair(image: Path, mask: Path, labels: Mapping[int, int], view: str = "s
 def read_mask(path: Path, cine: Cine, labels: Mapping[int, int] = LABELS["cardionets"]) -> NDArray[np.uint8]:
     """The mask (frame, H, W), in our labels, that was drawn on ``cine``: the middle slice of the file.
 
-    Where both headers tell directions, the mask is turned to the images'. StudyError where plane, size or
-    frames differ.
+    Where both headers tell directions, the mask is turned to the images'. StudyError where slices, plane, size or
+    frames differ; a file of one slice is the mask of the middle one.
     """
     stack = read_nifti_masks(path, labels, cine.view)
+    if len(stack.pixels) not in (1, cine.slices or len(stack.pixels)):
+        raise StudyError(
+            f"{path.name}: mask: {len(stack.pixels)} slices against {cine.slices} of {cine.source}; "
+            "give the mask of the whole stack, or of its middle slice alone."
+        )
     drawn = stack.pixels[middle_slice(range(len(stack.pixels)))]
     if stack.axes is not None and cine.axes is not None:
         axes, wanted = stack.axes, cine.axes

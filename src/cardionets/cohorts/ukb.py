@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from cardionets import phenotypes
-from cardionets.cohorts import Index, dates, make_index, read_table
+from cardionets.cohorts import Index, make_index, read_table, rename
 from cardionets.config import Cohort, StudyError
 
 _ECG = re.compile(r"(?P<eid>\d+)_20205_(?P<instance>\d)_\d+\.xml$", re.IGNORECASE)
@@ -33,7 +33,11 @@ def canonical(column: str) -> str:
 
 def _main(cohort: Cohort) -> pd.DataFrame:
     source = f"cohort {cohort.label}"
-    table = read_table(cohort.path / "main.csv", source).rename(columns={"f.eid": "eid"}).rename(columns=canonical)
+    table = read_table(cohort.path / "main.csv", source)
+    names = {name: "eid" if name == "f.eid" else canonical(str(name)) for name in table}
+    table, faults = rename(table, names, f"{source}: main.csv")
+    if faults:
+        raise StudyError("\n".join(faults))
     needed = ["eid", "31-0.0", "21003-2.0", "53-2.0"]
     missing = [name for name in needed if name not in table]
     if missing:
@@ -106,8 +110,7 @@ def index(cohort: Cohort) -> Index:
     table = visits.join(_files(visits, cohort)).join(_fields(visits, main))
     known = table["person"].isin(main.index)
     table["sex"] = table["sex"].astype("string").str.strip().str.lower().map(_SEX) if "sex" in table else ""
-    table["ecg_date"] = dates(table["ecg_date"])
-    table["cmr_date"] = table["ecg_date"]
+    table["cmr_date"] = table.get("ecg_date")
     seen = main[main.index.isin(table["person"])]
     codes = pd.concat([_codes(seen, vocabulary) for vocabulary in _DIAGNOSES], ignore_index=True)
     table["coded"] = known.map({True: "full", False: "none"}) if len(codes) else "none"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from cardionets.cohorts.recording import (
 )
 from cardionets.ecg import RecordError
 
+SIGNALS: Final = (".dat", ".mat")
+SUFFIXES: Final = (".hea", *SIGNALS)
+"""Under which a record may be named; without any suffix too."""
 _FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _GAIN = re.compile(r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)?(?:\(([-+]?\d+)\))?(?:/(\S+))?$")
@@ -215,6 +218,34 @@ def read_wfdb(path: Path) -> Raw:
     path = path.with_suffix(".hea")
     comments, body = _lines(path)
     return _joined(path, comments, body) if "/" in body[0][0] else _one_segment(path, _header(path, comments, body))
+
+
+def beside(file: Path) -> list[Path]:
+    """The other files of a record that is named by its header, ``.dat`` or ``.mat``, or without a suffix.
+
+    Only where neither signal file bears the header's name is the header opened for the files and segments that it
+    names: this is asked of every record of a cohort.
+    """
+    header = file if file.suffix == ".hea" else file.with_suffix(".hea")
+    own = [] if header is file else [header]
+    if file.suffix in SIGNALS:
+        return own
+    if (samples := file.with_suffix(".dat")).exists():
+        return [*own, samples]
+    if not header.exists():
+        return []
+    return [*own, other] if (other := file.with_suffix(".mat")).exists() else [*own, *_named(header)]
+
+
+def _named(header: Path) -> list[Path]:
+    """What the lines of a header name: signal files, or header and signals of each segment."""
+    try:
+        _, body = _lines(header)
+    except (OSError, ValueError, RecordError):
+        return []
+    ends = SUFFIXES if "/" in body[0][0] else ("",)
+    names = dict.fromkeys(words[0] for words in body[1:])
+    return [header.parent / f"{name}{end}" for name in names for end in ends]
 
 
 def _one_segment(path: Path, header: Header) -> Raw:

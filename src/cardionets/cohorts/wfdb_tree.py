@@ -28,32 +28,49 @@ def comments(header: Path) -> dict[str, str]:
     return found
 
 
+def segments(header: Path) -> set[Path]:
+    """Headers of the segments that a master header (record line ``name/N ...``) joins; of any other header none."""
+    with header.open(encoding="utf-8", errors="replace") as handle:
+        words = (line.split() for line in handle if line.strip() and not line.startswith("#"))
+        if "/" not in next(words, [""])[0]:
+            return set()
+        return {header.parent / f"{name}.hea" for name, *_ in words}
+
+
 def _age(text: str) -> float:
     match = re.match(r"\d+(\.\d+)?", text)
     return float(match[0]) if match and 0 < float(match[0]) <= 120 else float("nan")
 
 
 def headers(cohort: Cohort) -> list[Path]:
-    """Headers below the cohort's folder that match its ``include`` patterns, sorted, without segment parts."""
+    """Headers below the cohort's folder that match its ``include`` patterns, sorted."""
     patterns = cohort.include or ("**/*.hea",)
     found = {path for pattern in patterns for path in cohort.path.glob(pattern) if path.suffix == ".hea"}
     if not found:
         wanted = ", ".join(patterns)
         text = f"cohorts.yaml: include: no .hea file matches {wanted} under {cohort.path}; correct the patterns."
         raise StudyError(text)
-    return sorted(path for path in found if not re.search(r"_(layout|\d{4})$", path.stem))
+    return sorted(found)
 
 
 def index(cohort: Cohort) -> Index:
-    """One row per header. ``coded`` is "ecg" where a ``Dx`` line exists: it decides what an ECG shows, nothing else."""
-    rows = []
-    for path in headers(cohort):
+    """One row per header that is no segment of another.
+
+    ``coded`` is "ecg" where a ``Dx`` line exists: it decides what an ECG shows, nothing else.
+    """
+    found, rows = headers(cohort), []
+    parts = set(found) & set().union(*map(segments, found))
+    for path in (path for path in found if path not in parts):
         said = comments(path)
         name = path.relative_to(cohort.path).with_suffix("").as_posix()
         row: dict[str, object] = {"record": name, "person": name, "ecg": path.relative_to(cohort.path).as_posix()}
         row |= {"age": _age(said.get("age", "")), "sex": _SEX.get(said.get("sex", "").lower(), "")}
         row |= {"coded": "ecg" if "dx" in said else "none", "dx": said.get("dx", "")}
         rows.append(row)
+    if not rows:
+        text = "every header is listed as a segment of another; correct the record lines of the master headers."
+        raise StudyError(f"cohorts.yaml: include: {cohort.path}: {text}")
     table = pd.DataFrame(rows)
     codes = codes_of(table["person"], table["dx"], "snomed", per_record=table["record"])
-    return make_index(table, codes)
+    notes = (f"{len(parts)} WFDB headers are segments and are read with their master header",) if parts else ()
+    return make_index(table, codes, notes)
