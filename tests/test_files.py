@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -120,6 +123,20 @@ def test_what_must_last_is_on_the_disk_before_it_has_its_name(tmp_path: Path, sy
     with atomic_path(target / "figure") as aside:
         aside.touch()
     assert len(synced) == 4
+
+
+@pytest.mark.parametrize(("code", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_file_system_that_syncs_no_folder_will_do_and_a_broken_disk_will_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, passes: bool
+) -> None:
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with nullcontext() if passes else pytest.raises(OSError), atomic_path(tmp_path / "a", lasting=True) as aside:
+        aside.mkdir()
+    assert (tmp_path / "a").exists() is passes
 
 
 def test_what_says_that_work_is_finished_lasts(tmp_path: Path, synced: set[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
@@ -70,10 +71,14 @@ def _alive(process: int) -> bool:
 
 
 def _sync(*paths: Path) -> None:
+    """Have the disk hold files and folders; some network file systems know that of files only."""
     for path in paths:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not path.is_dir():
+                raise
         finally:
             os.close(handle)
 
