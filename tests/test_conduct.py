@@ -72,14 +72,17 @@ def test_a_failed_stage_is_named_and_the_next_call_continues(pipeline: Path) -> 
     assert (pipeline / "join.txt").read_text() == "left\nright\n"
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_an_end_is_passed_on_to_what_is_running(pipeline: Path, told: signal.Signals) -> None:
-    waits = "trap 'touch ended; exit 1' INT; touch begun; sleep 100"
+@pytest.mark.parametrize(
+    ("told", "first"), [(signal.SIGINT, ":"), (signal.SIGTERM, ":"), (signal.SIGTERM, "trap '' INT")]
+)
+def test_an_end_is_passed_on_to_what_is_running(pipeline: Path, told: signal.Signals, first: str) -> None:
+    """Also where a shell has put the command into the background, which then ignores Ctrl-C."""
+    waits = "trap 'touch ended; exit 1' INT TERM; touch begun; sleep 100"
     stages = {"long": {"cmd": waits, "outs": ["long.txt"]}, "after": {"cmd": "touch after", "deps": ["long.txt"]}}
     (pipeline / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     for name in ("params.yaml", "cohorts.yaml"):
         (pipeline / name).write_text("{}")
-    command = [sys.executable, "-m", "cardionets", "repro"]
+    command = ["sh", "-c", f"{first}; exec {sys.executable} -m cardionets repro"]
     process = subprocess.Popen(command, cwd=pipeline, env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
     while not (pipeline / "begun").exists() and process.poll() is None:
         time.sleep(0.1)

@@ -139,15 +139,19 @@ def _shared_out(jobs: int) -> dict[str, str]:
 
 @contextmanager
 def _interrupted_together() -> Iterator[list[Process]]:
-    """When the block is broken off, so is what it has put into the list, each with all that it has started."""
+    """When the block is broken off, so is what it has put into the list, each with all that it has started.
+
+    As Ctrl-C does, which DVC puts in order; what a shell has started in the background may not hear it.
+    """
     started: list[Process] = []
+    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     try:
         yield started
     except BaseException:
         for process in started:
             if process.poll() is None:
                 with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGINT)
+                    os.killpg(process.pid, signal.SIGTERM if deaf else signal.SIGINT)
         raise
 
 
