@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cardionets import checkpoint, prepare, weights
+from cardionets import checkpoint, files, prepare, weights
 from cardionets.files import atomic_path
 from tests.conftest import ROOT
 from tests.toy_study import build
@@ -45,6 +45,22 @@ def names(folder: Path) -> set[str]:
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     assert start(tmp_path / "old", "os.kill(os.getpid(), 9)").wait() == -9
     assert len(names(tmp_path)) == 1
+    with atomic_path(tmp_path / "new") as aside:
+        aside.write_text("mine")
+    assert names(tmp_path) == {"new"}
+
+
+def test_two_processes_may_remove_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start(tmp_path / "old", "os.kill(os.getpid(), 9)").wait() == -9
+    (left,) = tmp_path.iterdir()
+    remove = files._remove
+
+    def late(path: Path) -> None:
+        remove(path)
+        if path == left:
+            raise FileNotFoundError(path)
+
+    monkeypatch.setattr(files, "_remove", late)
     with atomic_path(tmp_path / "new") as aside:
         aside.write_text("mine")
     assert names(tmp_path) == {"new"}

@@ -9,7 +9,7 @@ import platform
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -54,10 +54,11 @@ def atomic_path(target: Path, lasting: bool = False) -> Iterator[Path]:
 
 @cache
 def _clean(folder: Path) -> None:
-    """Remove what killed processes of this computer left in ``folder``; each process looks once."""
+    """Remove what killed processes of this computer left in ``folder``; each process looks once, others may as well."""
     for path in folder.glob(f".*.{HERE}-*.part"):
         if not _alive(int(path.name.rpartition("-")[2].partition(".")[0])):
-            _remove(path)
+            with suppress(OSError):
+                _remove(path)
 
 
 def _alive(process: int) -> bool:
@@ -93,7 +94,7 @@ def _swap(aside: Path, target: Path) -> None:
         target.replace(old)
         aside.replace(target)
     finally:
-        if not os.path.lexists(target):
+        if os.path.lexists(old) and not os.path.lexists(target):
             old.replace(target)
     _remove(old)
 
