@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import yaml
 
 from cardionets.conduct import _urgency, conduct
 from cardionets.config import StudyError
+from tests.conftest import ROOT
 
 
 def _meet(own: str, other: str) -> str:
@@ -66,6 +70,33 @@ def test_a_failed_stage_is_named_and_the_next_call_continues(pipeline: Path) -> 
     (pipeline / "dvc.yaml").write_text(yaml.safe_dump(settings))
     conduct(pipeline, jobs=2)
     assert (pipeline / "join.txt").read_text() == "left\nright\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "first"), [(signal.SIGINT, ":"), (signal.SIGTERM, ":"), (signal.SIGTERM, "trap '' INT")]
+)
+def test_an_end_is_passed_on_to_what_is_running(pipeline: Path, told: signal.Signals, first: str) -> None:
+    """Also where a shell has put the command into the background, which then ignores Ctrl-C."""
+    waits = "trap 'touch ended; exit 1' INT TERM; touch begun; sleep 100"
+    stages = {"long": {"cmd": waits, "outs": ["long.txt"]}, "after": {"cmd": "touch after", "deps": ["long.txt"]}}
+    (pipeline / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    for name in ("params.yaml", "cohorts.yaml"):
+        (pipeline / name).write_text("{}")
+    command = ["sh", "-c", f"{first}; exec {sys.executable} -m cardionets repro"]
+    process = subprocess.Popen(command, cwd=pipeline, env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
+    while not (pipeline / "begun").exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(told)
+    assert process.wait(timeout=60) == 130
+    assert (pipeline / "ended").exists() and not (pipeline / "after").exists()
+
+
+def test_another_dvc_command_is_waited_for(pipeline: Path) -> None:
+    holds = "import sys, time; from dvc.repo import Repo\nwith Repo().lock: print('held', flush=True); time.sleep(5)"
+    other = subprocess.Popen([sys.executable, "-c", holds], cwd=pipeline, stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline() == b"held\n"
+    assert conduct(pipeline, jobs=1, targets=["apart"]) == 1
+    assert other.wait() == 0
 
 
 def test_what_holds_up_most_goes_first_and_among_equals_what_is_named_first() -> None:

@@ -254,6 +254,20 @@ def test_commands_of_the_guides_exist(name: str) -> None:
         assert callable(parser().parse_args(words).call)
 
 
+def test_pages_that_stay_are_those_of_the_coordinators_guide() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    kept = {
+        name
+        for name, stage in stages.items()
+        for out in stage.get("do", stage)["outs"]
+        if isinstance(out, dict) and next(iter(out)).startswith("reports/")
+    }
+    (said,) = re.findall(
+        r"the pages of (.*?)\) is marked `push: false`", (ROOT / "docs" / "coordinator.md").read_text()
+    )
+    assert set(re.findall(r"`(\w+)`", said)) == kept
+
+
 def test_columns_that_leave_are_those_of_the_site_guide() -> None:
     said = set(re.findall(r"`(\w+)\.csv`", (ROOT / "docs" / "site.md").read_text()))
     assert set(COLUMNS_OF) <= said

@@ -166,7 +166,7 @@ def test_an_interrupted_run_repeats_no_finished_block(study, monkeypatch):
 
     def killed(block, target):
         if len(done) == 2:
-            (target.parent / f".{target.name}.part").mkdir()
+            (target.parent / f".{target.name}.00000000-1.part").mkdir()
             raise KeyboardInterrupt
         done.append(target.name)
         return whole(block, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,42 @@ def test_a_failing_cell_is_shown_and_nothing_is_published(notebook: NotebookWrit
     assert status["state"] == "failed"
     assert "assert epochs > limit" in status["error"]
     assert (tiny_root / "logs/ukb/probe/probe.failed.ipynb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("cell", "state", "error"),
+    [
+        ("os.kill(os.getpid(), 9)", "failed", StudyError),
+        ("os.kill(os.getppid(), signal.SIGINT); time.sleep(60)", "interrupted", KeyboardInterrupt),
+    ],
+)
+def test_a_dead_kernel_and_an_interruption_end_soon_and_are_written_down(
+    notebook: NotebookWriter, tiny_root: Path, cell: str, state: str, error: type[BaseException]
+) -> None:
+    notebook("probe", f"{PARAMETERS}# %%\nimport os, signal, time\n{cell}\n")
+    begin = time.monotonic()
+    with pytest.raises(error, match=r"notebooks/probe\.py: the kernel died .*JOBS=1" if error is StudyError else None):
+        run("probe", "ukb")
+    assert time.monotonic() - begin < 40
+    status = json.loads((tiny_root / "logs/ukb/probe/status.json").read_text())
+    assert status["state"] == state and status["error"]
+    assert list((tiny_root / "reports" / "ukb").iterdir()) == []
+
+
+def test_an_error_of_the_runner_itself_is_written_down(
+    notebook: NotebookWriter, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cardionets.run.to_html", lambda notebook, title: 1 / 0)
+    notebook("probe", PARAMETERS)
+    with pytest.raises(ZeroDivisionError):
+        run("probe", "ukb")
+    status = json.loads((tiny_root / "logs/ukb/probe/status.json").read_text())
+    assert (status["state"], status["error"]) == ("failed", "division by zero")
+
+
+def test_a_page_names_its_folder_as_it_will_be(notebook: NotebookWriter) -> None:
+    notebook("probe", f"{PARAMETERS}# %%\nimport os\nprint(os.environ['{OUT_VARIABLE}'])\n")
+    assert "reports/ukb/probe\\n" in (run("probe", "ukb") / "probe.ipynb").read_text()
 
 
 def test_neither_pages_nor_logs_name_folders_or_times(notebook: NotebookWriter, tiny_root: Path) -> None:

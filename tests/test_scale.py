@@ -35,12 +35,17 @@ if any([job.wait() for job in running]):
     sys.exit(1)
 print(42)
 """
+DVC = """#!/bin/sh
+echo "$@" > stages.txt
+ls store store/.work/* > found.txt
+exec python -m cardionets prepare "$COHORT"
+"""
 
 
 @pytest.fixture
 def centre(tiny_root: Path) -> Study:
-    """One small external centre with blocks of ten records."""
-    write_centre("mimic", 24, 1, tiny_root / "data", workers=1)
+    """One small centre of two blocks."""
+    write_centre("mimic", 60, 1, tiny_root / "data", workers=1)
     return Study()
 
 
@@ -49,13 +54,13 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The environment of a job: this interpreter is ``python``, ``sbatch`` the stand-in."""
+    """The environment of a job: this interpreter is ``python``; ``sbatch`` and ``dvc`` are stand-ins."""
     tools = folder / "bin"
     tools.mkdir()
-    (tools / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (tools / "python").chmod(0o755)
-    (tools / "sbatch").write_text(SBATCH.replace("{python}", sys.executable))
-    (tools / "sbatch").chmod(0o755)
+    python = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+    for name, text in {"python": python, "sbatch": SBATCH.replace("{python}", sys.executable), "dvc": DVC}.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
     path = os.pathsep.join([str(tools), os.environ["PATH"]])
     return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
 
@@ -65,13 +70,25 @@ def test_slurm_array_gives_the_store_of_one_process(centre: Study) -> None:
         name = text.splitlines()[0].removeprefix("# ")
         (centre.root / name).write_text(text.replace("1-8", "1-2"))
     assert (centre.root / "submit.sh").is_file() and (centre.root / "cohort.sbatch").is_file()
-    job = environment(centre.root) | {"STAGES": "python -m cardionets prepare mimic"}
-    done = subprocess.run(["bash", "submit.sh", "mimic"], cwd=centre.root, env=job, capture_output=True, text=True)
+    job = environment(centre.root)
+    done = subprocess.run(["sh", "submit.sh", "mimic"], cwd=centre.root, env=job, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "--dependency=afterok:42 cohort.sbatch" in (centre.root / "jobs.txt").read_text()
+    found = (centre.root / "found.txt").read_text().split()
+    blocks_read = [path.name for path in prepare.make_plan(centre, "mimic").blocks]
+    assert set(blocks_read) <= set(found) and "mimic" not in found and len(blocks_read) == 2
+    assert (centre.root / "stages.txt").read_text() == f"repro --single-item {own_stages('mimic')}\n"
     by_array = content(centre.path("store", "mimic"))
     prepare.prepare(centre, "mimic", workers=1)
     assert by_array == content(centre.path("store", "mimic"))
+
+
+def own_stages(cohort: str) -> str:
+    """The stages of a centre, as `make site` and the recipes name them."""
+    names = ["sources", *(f"{stage}@{cohort}" for stage in ("prepare", "predict", "validate", "images"))]
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {name.partition("@")[0] for name in names} <= declared.keys()
+    return " ".join(names)
 
 
 def test_kubernetes_job_reads_every_shard(centre: Study) -> None:
@@ -86,6 +103,8 @@ def test_kubernetes_job_reads_every_shard(centre: Study) -> None:
     for index in range(2):
         subprocess.run(words, cwd=centre.root, env=job | {"JOB_COMPLETION_INDEX": str(index)}, check=True)
     assert all(block.is_dir() for block in prepare.make_plan(centre, "mimic").blocks)
+    assert not centre.path("store", "mimic").exists()
+    assert f"dvc repro --single-item {own_stages('ukb')}`" in PAGE.read_text()
 
 
 def test_settings_of_the_page_are_settings() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -286,5 +287,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _end_as_interrupted() -> None:
+    """A scheduler's SIGTERM and a closed terminal end a command as Ctrl-C does, with everything put in order."""
+    for told in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(told) is signal.SIG_DFL:
+            signal.signal(told, signal.default_int_handler)
+
+
 if __name__ == "__main__":
+    _end_as_interrupted()
     sys.exit(main())

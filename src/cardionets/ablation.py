@@ -81,7 +81,7 @@ def train(study: Study, variant: str, seed: int, rivals: Sequence[str] = ()) -> 
     features = Features(own, own.protocol.study.paired)
     rows = np.flatnonzero(features.records["split"] != "train")
     table = tidy(features.records, list(arms.frames(arms.load_arms(own, "phenotypes"), features, rows, FRACTIONS)))
-    with atomic_path(path) as aside:
+    with atomic_path(path, lasting=True) as aside:
         table.to_parquet(aside, index=False)
     return path
 

@@ -80,7 +80,7 @@ def manifest_of(study: Study, cohort: str, files: Mapping[str, bytes]) -> Manife
 
 def weights_of(study: Study) -> dict[str, str]:
     """Model -> hash of its tensors, from the cards at hand."""
-    cards = sorted(study.path("weights").glob(f"*/{CARD}"))
+    cards = sorted(study.path("weights").glob(f"[!.]*/{CARD}"))
     return {path.parent.name: read_card(path.parent).sha256 for path in cards}
 
 

@@ -37,7 +37,7 @@ def model_card(folder: Path) -> pd.DataFrame:
 
 def model_cards(study: Study) -> dict[str, pd.DataFrame]:
     """Every model that is there: name -> card."""
-    folders = sorted(path.parent for path in study.path("weights").glob("*/card.json"))
+    folders = sorted(path.parent for path in study.path("weights").glob("[!.]*/card.json"))
     return {folder.name: model_card(folder) for folder in folders}
 
 

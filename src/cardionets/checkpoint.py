@@ -49,7 +49,7 @@ def write(path: Path, groups: Groups, optimiser: torch.optim.Optimizer, notes: d
     tensors = {f"{group}/{key}": value for group, items in groups.items() for key, value in items.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{key}": value for key, value in state.items()}
-    with atomic_path(path) as aside:
+    with atomic_path(path, lasting=True) as aside:
         save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, aside, metadata=notes)
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -23,14 +25,16 @@ from cardionets.progress import clock
 from cardionets.sources import FOLDER as SOURCES
 
 Graph = Mapping[str, set[str]]  # stage -> the stages it needs
-DVC = (sys.executable, "-m", "dvc")
+Process = subprocess.Popen[str]
+DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 EDGE = re.compile(r'^"(?P<before>[^"]+)"(?: -> "(?P<after>[^"]+)")?;$', re.MULTILINE)
 
 
 def conduct(root: Path, jobs: int, targets: Sequence[str] = ()) -> int:
     """Bring ``targets`` (all stages when empty) up to date with at most ``jobs`` stages at once; the number that ran.
 
-    Raises StudyError that names the stage that failed; what was running is finished first, nothing new is started.
+    Raises StudyError that names the stage that failed; what was running is finished first, nothing new is started. An
+    interruption is passed on to what is running.
     """
     begin, changed = time.monotonic(), _changed(root)
     if SOURCES in changed:  # first of all: the code of most stages may turn out to be what it was
@@ -111,12 +115,13 @@ def _run_all(root: Path, graph: Graph, jobs: int) -> None:
     running: dict[Future[int], str] = {}
     environment = _shared_out(jobs)
     sorter.prepare()
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool, _interrupted_together() as started:
         while sorter.is_active() and not (failed and not running):
             ready = sorted([*ready, *sorter.get_ready()], key=urgency.__getitem__, reverse=True)
             while ready and len(running) < jobs and not failed:
                 stage = ready.pop()
-                running[pool.submit(_reproduce, root, stage, environment)] = stage
+                started.append(_start(root, stage, environment))
+                running[pool.submit(_follow, started[-1], stage)] = stage
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 stage = running.pop(done)
                 sorter.done(stage)
@@ -132,14 +137,43 @@ def _shared_out(jobs: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": share, "CARDIONETS_WORKERS": share} | dict(os.environ)
 
 
+@contextmanager
+def _interrupted_together() -> Iterator[list[Process]]:
+    """When the block is broken off, so is what it has put into the list, each with all that it has started.
+
+    As Ctrl-C does, which DVC puts in order; what a shell has started in the background may not hear it.
+    """
+    started: list[Process] = []
+    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    try:
+        yield started
+    except BaseException:
+        for process in started:
+            if process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM if deaf else signal.SIGINT)
+        raise
+
+
+def _start(root: Path, stage: str, environment: Mapping[str, str]) -> Process:
+    """One stage through DVC, in a process group of its own: whatever ends this process is passed on by it alone."""
+    return subprocess.Popen(
+        [*DVC, "repro", "--single-item", stage],
+        cwd=root,
+        env=environment,
+        process_group=0,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 _printing = threading.Lock()
 
 
-def _reproduce(root: Path, stage: str, environment: Mapping[str, str]) -> int:
-    """One stage through DVC; every line it prints carries its name. Returns the exit code."""
-    command = [*DVC, "--wait-for-lock", "repro", "--single-item", stage]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=root, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+def _follow(process: Process, stage: str) -> int:
+    """Print every line with the stage's name. Returns the exit code."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.strip():

@@ -280,7 +280,7 @@ def _publish(job: _Job, aside: Path, target: Path, key: str) -> None:
     grid = job.store.grid
     meta = {"key": key, "samples": job.samples, "arrays": names, "grid": grid.model_dump()}
     meta["simulated"] = bool(job.store.meta.get("simulated", False))
-    with atomic_path(target) as final:
+    with atomic_path(target, lasting=True) as final:
         final.mkdir()
         index.to_parquet(final / "index.parquet", index=False)
         for name in names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -73,11 +72,9 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float3
 
 
 def write_arrays(path: Path, kept: Mapping[str, NDArray[np.float32]]) -> None:
-    """Under a name of this process first: the stages of two centres may do this at the same time."""
-    aside = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(aside, **kept)  # type: ignore[arg-type]
-    aside.replace(path)
+    """Write arrays for :func:`read_arrays`; the stages of two centres may do this at the same time."""
+    with atomic_path(path) as aside, aside.open("wb") as handle:
+        np.savez(handle, **kept)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
@@ -102,7 +99,7 @@ def embed(study: Study, cohort: str) -> dict[str, Floats]:
     folder = study.path("logs", "embeddings", cohort)
     kept = _kept(folder, key)
     if kept is None:
-        with atomic_path(folder) as aside:
+        with atomic_path(folder, lasting=True) as aside:
             aside.mkdir()
             _embed(study, store, aside)
             (aside / key).touch()

@@ -177,7 +177,7 @@ def _refuse_others(job: _Job) -> None:
 def _draw_block(job: _Job, records: pd.DataFrame, folder: Path) -> None:
     rate = records["rate_bpm"].to_numpy(np.float64)
     beats = np.where(rate > 0, 60_000 / np.where(rate > 0, rate, 1.0), ASSUMED_MS)
-    with atomic_path(folder) as aside:
+    with atomic_path(folder, lasting=True) as aside:
         aside.mkdir()
         shown = _draw_samples(job, records, beats, aside)
         for i, (record, beat_ms) in enumerate(zip(records["record"], beats)):

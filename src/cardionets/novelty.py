@@ -80,7 +80,7 @@ def score(study: Study, cohort: str) -> pd.DataFrame:
     far = [distance(tensors, features["mae"][rows[part]]) for part in in_blocks(len(rows))]
     found["novelty"] = np.concatenate([np.zeros(0, np.float32), *far])
     found["beyond"] = found["novelty"] > float(tensors["threshold"])
-    with atomic_path(study.path("predictions", f"{cohort}_novelty.parquet")) as path:
+    with atomic_path(study.path("predictions", f"{cohort}_novelty.parquet"), lasting=True) as path:
         found.to_parquet(path, index=False)
     by_split = found.groupby("split", observed=True)
     return by_split.agg(n=("record", "size"), median=("novelty", "median"), beyond=("beyond", "mean")).reset_index()

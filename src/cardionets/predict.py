@@ -43,7 +43,7 @@ def predict(study: Study, cohort: str) -> pd.DataFrame:
     own = [(f, head) for f in fitted[:2] if lends and (head := site_heads.learn(study, f, features))]
     counts = []
     with (
-        atomic_path(study.path("predictions", f"{cohort}.parquet")) as path,
+        atomic_path(study.path("predictions", f"{cohort}.parquet"), lasting=True) as path,
         pq.ParquetWriter(path, SCHEMA) as writer,
     ):
         for some in track(np.split(rows, range(BLOCK, len(rows), BLOCK)), f"predict {cohort}, blocks of {BLOCK} ECGs"):

@@ -233,7 +233,7 @@ def run_block(block: Block, target: Path) -> int:
         entries = list(block.table.astype(object).itertuples())
         for start in range(0, len(entries), TOGETHER):
             rows.table.extend(_some(entries[start : start + TOGETHER], block, rows))
-    with atomic_path(target) as aside:
+    with atomic_path(target, lasting=True) as aside:
         aside.mkdir()
         for name, (shape, dtype) in store.layout(block.grid).items():
             array = np.stack(rows.arrays[name]) if rows.arrays[name] else np.empty((0, *shape))

@@ -74,7 +74,7 @@ def _clashes(study: Study, manifest: Manifest, replace: bool, before: list[str])
 
 def _write(study: Study, manifest: Manifest, files: dict[str, bytes]) -> None:
     """The bundle's files, and from its people the case mix that centres are compared by."""
-    with atomic_path(study.path(FOLDER, manifest.cohort)) as aside:
+    with atomic_path(study.path(FOLDER, manifest.cohort), lasting=True) as aside:
         aside.mkdir()
         for name, data in files.items():
             (aside / name).parent.mkdir(exist_ok=True)
@@ -88,7 +88,7 @@ def _write(study: Study, manifest: Manifest, files: dict[str, bytes]) -> None:
 def sites(study: Study) -> dict[str, Manifest]:
     """Cohort -> manifest of every site received, in order of name."""
     found = {}
-    for path in sorted(study.path(FOLDER).glob(f"*/{MANIFEST}")):
+    for path in sorted(study.path(FOLDER).glob(f"[!.]*/{MANIFEST}")):
         source = f"received/{path.parent.name}/{MANIFEST}"
         try:
             found[path.parent.name] = check(Manifest, json.loads(path.read_text(encoding="utf-8")), source)

@@ -152,7 +152,7 @@ def install(study: Study, folder: Path, replace: bool = False) -> str:
     if faults:
         raise StudyError("\n".join(faults))
     for top in dict.fromkeys(PurePosixPath(name).parts[1] for name in names):
-        with atomic_path(study.path("weights", top)) as aside:
+        with atomic_path(study.path("weights", top), lasting=True) as aside:
             _copy(folder / "weights" / top, aside)
     return f"release {about.version}, preset {about.preset}, commit {about.commit[:10]}"
 

@@ -43,7 +43,7 @@ def read_results(results: Path, *more: Path) -> pd.DataFrame:
     ``more``: further folders, such as ``received/``. What a site has kept to itself has no ``n`` and is left out.
     """
     found = []
-    for path in (path for folder in (results, *more) for path in sorted(folder.glob("*/*.csv"))):
+    for path in (path for folder in (results, *more) for path in sorted(folder.glob("[!.]*/*.csv"))):
         table = pd.read_csv(path)
         if {"cohort", "endpoint", "arm", "metric", "estimate"} <= set(table.columns):
             found.append(table[table["n"].notna()].astype({"n": "int64"}))
@@ -54,7 +54,7 @@ def read_results(results: Path, *more: Path) -> pd.DataFrame:
 
 def read_people(*folders: Path) -> pd.DataFrame:
     """Who the people of each cohort are: every ``<folder>/<cohort>/case_mix.csv``, stacked in order of name."""
-    found = [pd.read_csv(path) for folder in folders for path in sorted(folder.glob("*/case_mix.csv"))]
+    found = [pd.read_csv(path) for folder in folders for path in sorted(folder.glob("[!.]*/case_mix.csv"))]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(PEOPLE))
 
 

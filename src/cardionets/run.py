@@ -231,17 +231,15 @@ def to_html(notebook: Notebook, title: str) -> str:
 
 def _failure(notebook: Notebook) -> str:
     """The failing cell and its error, as the terminal shows it."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback[-3:]))
-                shown = "" if output.ename == "StudyError" else trace
-                return f"{cell.source.strip()}\n\n{output.ename}: {output.evalue}\n{shown}"
-    return "the kernel died before any cell failed (out of memory, or killed)"
+    outputs = ((cell, output) for cell in notebook.cells for output in cell.get("outputs", []))
+    cell, error = next((cell, output) for cell, output in outputs if output.output_type == "error")
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback[-3:]))
+    shown = "" if error.ename == "StudyError" else trace
+    return f"{cell.source.strip()}\n\n{error.ename}: {error.evalue}\n{shown}"
 
 
 class _Status:
-    """``status.json`` of one run: running, finished or failed; always readable, also after a crash."""
+    """``status.json`` of one run: running, finished, failed or interrupted; always readable, also after a crash."""
 
     def __init__(self, folder: Path, stage: str, cohort: str) -> None:
         self.path = folder / "status.json"
@@ -252,6 +250,18 @@ class _Status:
         done = {"state": state, "seconds": round(time.time() - self.start, 1), **_spent(), **more}
         with atomic_path(self.path) as aside:
             aside.write_text(json.dumps({**self.fields, **done}, indent=1) + "\n")
+
+    @contextmanager
+    def kept(self, here: Mapping[str, str]) -> Iterator[None]:
+        """What becomes of the block is written, its error without the folders ``here`` and raised again."""
+        self.write("running")
+        try:
+            yield
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self.write(state, error=unplaced(str(error) or type(error).__name__, here))
+            raise
+        self.write("finished")
 
 
 def _spent() -> dict[str, float]:
@@ -273,7 +283,7 @@ def run(stage: str, cohort: str | None = None, parameters: Mapping[str, Any] | N
         The folder with the executed notebook, its HTML, figures and tables.
 
     Raises:
-        StudyError: unknown stage, cohort or parameter, or a failing cell, which is printed.
+        StudyError: unknown stage, cohort or parameter, a failing cell, which is printed, or a kernel that died.
     """
     study = Study()
     notebook = load(study, stage)
@@ -286,23 +296,27 @@ def run(stage: str, cohort: str | None = None, parameters: Mapping[str, Any] | N
     logs = study.path("logs", cohort or STUDY, stage)
     logs.mkdir(parents=True, exist_ok=True)
     status, here = _Status(logs, stage, cohort or STUDY), places(study, cohort)
-    status.write("running")
-    with atomic_path(target) as aside, ThreadPoolExecutor(1) as meanwhile:
+    with status.kept(here), atomic_path(target, lasting=True) as aside, ThreadPoolExecutor(1) as meanwhile:
+        here = {str(aside): f"reports/{cohort or STUDY}/{stage}"} | here
         aside.mkdir(parents=True)
         meanwhile.submit(import_module, "nbconvert")  # while the kernel works
         try:
-            executed = _execute(notebook, values, aside, study.root)
+            executed = _execute(stage, notebook, values, aside, study.root)
         except _CellError as failed:
             nbformat.write(scrub(failed.notebook, here), logs / f"{stage}.failed.ipynb")
-            status.write("failed", error=unplaced(str(failed), here))
             raise StudyError(f"notebooks/{stage}.py: a cell failed; mend its cause, run again.\n\n{failed}") from None
         scrub(executed, here)
         nbformat.write(executed, aside / f"{stage}.ipynb")
         (aside / f"{stage}.html").write_text(to_html(executed, f"{cohort or STUDY} {stage}"), encoding="utf-8")
     (logs / f"{stage}.failed.ipynb").unlink(missing_ok=True)
-    status.write("finished")
     print(f"{stage}{'@' + cohort if cohort else ''}: finished in {clock(time.time() - status.start)}", flush=True)
     return target
+
+
+DIED = (
+    "the kernel died before any cell failed (out of memory, or killed); "
+    "free some memory or run one stage at a time (make study JOBS=1), then run the same again."
+)
 
 
 class _CellError(Exception):
@@ -311,13 +325,14 @@ class _CellError(Exception):
         self.notebook = notebook
 
 
-def _execute(notebook: Notebook, values: Mapping[str, Any], out: Path, root: Path) -> Notebook:
+def _execute(stage: str, notebook: Notebook, values: Mapping[str, Any], out: Path, root: Path) -> Notebook:
     """Run all cells with ``values``; figures and tables that the notebook saves go to ``out``.
 
     Nothing is written after single cells: a killed run leaves no outputs that were not scrubbed.
     """
     with _without("pyarrow"):  # for notebooks in a Hadoop file system
         import papermill
+        from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError
 
     source, result = out / "source.ipynb", out / "result.ipynb"
@@ -342,6 +357,8 @@ def _execute(notebook: Notebook, values: Mapping[str, Any], out: Path, root: Pat
         return nbformat.read(result, as_version=4)
     except PapermillExecutionError:
         raise _CellError(nbformat.read(result, as_version=4)) from None
+    except DeadKernelError:
+        raise StudyError(f"notebooks/{stage}.py: {DIED}") from None
     finally:
         os.environ.pop(OUT_VARIABLE, None)
         source.unlink(missing_ok=True)

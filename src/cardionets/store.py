@@ -64,7 +64,7 @@ def write(
     ``parts`` yields (array name, first row, rows) in any order, once per row. Raises StudyError for a table against the
     schema and for rows that no part filled.
     """
-    with atomic_path(target) as aside:
+    with atomic_path(target, lasting=True) as aside:
         aside.mkdir()
         source = f"store/{target.name}/records.parquet"
         tally = _write_records(aside, [records] if isinstance(records, pd.DataFrame) else records, source)

@@ -65,7 +65,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, tables: Mappin
     """Write weights, card and CSV ``tables`` (name -> frame) as one folder, all or nothing."""
     from safetensors.torch import save_file
 
-    with atomic_path(folder) as aside:
+    with atomic_path(folder, lasting=True) as aside:
         aside.mkdir()
         whole = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
         save_file(whole, aside / TENSORS)
