@@ -115,7 +115,7 @@ def test_study_page_is_self_contained_and_repeats_byte_for_byte(reports: Path) -
 def test_every_number_of_the_findings_comes_from_the_table(reports: Path) -> None:
     table = metrics()
     text = report.build_study(STUDY, table, reports).read_text()
-    assert "0.71 (0.66 to 0.76), 30 / 200" in text
+    assert "0.71 (0.66 to 0.76), 30/200" in text
     assert "better than beat ridge 0.055 (0.029 to 0.081)" in text  # turned round, so that it reads aligned minus ridge
     assert "12345" in text
     assert "&lt;kept&gt;" in text
@@ -315,3 +315,19 @@ def test_sections_come_in_the_order_of_a_paper(reports: Path) -> None:
     assert topics.shorten("0.000012") == "<0.001"
     assert topics.shorten("0.71234567") == "0.712"
     assert topics.shorten("lv_mass.x") == "lv_mass.x"
+
+
+def test_a_small_figure_is_shown_small(tmp_path: Path) -> None:
+    for name, info in (("small", {"dpi": (300, 300)}), ("plain", {})):
+        Image.new("RGB", (1260, 600), "white").save(tmp_path / f"{name}.png", **info)
+    small, plain = (page.Picture.read(tmp_path / f"{name}.png", name) for name in ("small", "plain"))
+    assert small.inches == pytest.approx(4.2, rel=1e-3) and "max-width: 617px" in small.render()
+    assert plain.inches is None and "max-width" not in plain.render()
+
+
+def test_a_pivoted_table_has_no_column_for_the_name_of_its_columns() -> None:
+    wide = pd.DataFrame({"arm": ["a", "b"], "fraction": [0.1, 1.0], "value": [1.5, 2.5]}).pivot(
+        index="arm", columns="fraction", values="value"
+    )
+    shown = tables.to_html(wide.reset_index())
+    assert "fraction" not in shown and shown.count("<th>") == 3

@@ -151,7 +151,7 @@ class Findings:
             yield cohort, parts[cohort]
 
     def _auc_table(self) -> list[page.Table]:
-        """Diseases in rows, centres in columns: AUC with interval, cases / recordings; external ones pooled."""
+        """Diseases in rows, centres in columns: AUC with interval, cases/recordings; external ones pooled."""
         rows = self._of_diseases("auc")
         if rows.empty:
             return []
@@ -164,7 +164,7 @@ class Findings:
         if pools:
             wide["external, pooled"] = [_interval(pools[e]) if e in pools else "–" for e in wide.index]
         wide.index = pd.Index([_quoted(name) for name in wide.index], name="disease")
-        title = f"AUC of {plain(self.arm)}: interval, cases / recordings"
+        title = f"AUC of {plain(self.arm)}: interval, cases/recordings"
         return [tables.on_page(wide.fillna("–").reset_index(), title, Provenance.of(self.study, "All cohorts"))]
 
     def _arms(self) -> list[str]:
@@ -205,7 +205,7 @@ def _interval(pooled: Pooled) -> str:
 
 
 def _with_cases(row: pd.Series) -> str:
-    cases = "" if pd.isna(row["events"]) else f", {int(row['events']):,} / {int(row['n']):,}"
+    cases = f", {int(row['events']):,}/{int(row['n']):,}" if row["n"] and not pd.isna(row["events"]) else ""
     return f"{tables.interval_text(row, 2)}{cases}"
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_WIDTH = 1200
 MOVING_WIDTH = 800
+PER_INCH = 147  # pixels of a page that show an inch of print: a figure of 7.2 inches fills the page
 MOVING: dict[str, Any] = {"quality": 60, "method": 2}
 PHOTOGRAPH: dict[str, Any] = {"quality": 80, "method": 2}
 DRAWING: dict[str, Any] = {"lossless": True, "quality": 50, "method": 1}
@@ -28,22 +29,26 @@ TYPES = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml", ".we
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image with its caption and alternative text."""
+    """An image with its caption and alternative text; ``inches``: the width it was drawn for, where that is known."""
 
     data: bytes
     caption: str
     kind: str = ".png"
+    inches: float | None = None
 
     @classmethod
     def read(cls, path: Path, caption: str) -> Picture:
         """From a PNG, or a GIF that moves, as WebP of the width that a screen shows; another kind as it is."""
         data = path.read_bytes()
         small = {".png": shrink, ".gif": shrink_moving}.get(path.suffix)
-        return cls(data, caption, path.suffix) if small is None else cls(small(data), caption, ".webp")
+        if small is None:
+            return cls(data, caption, path.suffix)
+        return cls(small(data), caption, ".webp", drawn_inches(data))
 
     def render(self) -> str:
-        """As a figure element."""
-        return picture(self.data, self.kind, self.caption)
+        """As a figure element, no wider than it was drawn for."""
+        mark = f' style="max-width: {self.inches * PER_INCH:.0f}px"' if self.inches else ""
+        return picture(self.data, self.kind, self.caption, mark)
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,13 @@ def shrink(png: bytes) -> bytes:
     buffer = io.BytesIO()
     still.save(buffer, "WEBP", **(DRAWING if drawing else PHOTOGRAPH))
     return buffer.getvalue()
+
+
+def drawn_inches(data: bytes) -> float | None:
+    """Width in inches by the resolution that an image names; None where it names none."""
+    with Image.open(io.BytesIO(data)) as image:
+        dpi = image.info.get("dpi")
+        return image.width / float(dpi[0]) if dpi and dpi[0] > 0 else None
 
 
 def is_drawing(image: Image.Image) -> bool:

@@ -126,7 +126,8 @@ def _picture(picture: Picture) -> list[Flowable]:
         still = image.convert("RGB")
     buffer = io.BytesIO()
     still.save(buffer, "PNG") if is_drawing(still) else still.save(buffer, "JPEG", quality=85)
-    scale = min(WIDTH / still.width, TALLEST / still.height, 0.48)  # 0.48 pt per pixel is 150 pixels per inch
+    drawn = 72 * picture.inches / still.width if picture.inches else 0.48  # 0.48 pt per pixel is 150 pixels per inch
+    scale = min(WIDTH / still.width, TALLEST / still.height, drawn)
     buffer.seek(0)
     placed = PlacedImage(buffer, still.width * scale, still.height * scale, hAlign="LEFT")
     placed.keepWithNext = 1

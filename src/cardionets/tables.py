@@ -158,7 +158,7 @@ def to_html(frame: pd.DataFrame, title: str = "", provenance: Provenance | None 
     Title above; remarks, the provenance, and SIMULATED where it is, below.
     """
     frame, notes = footnoted(frame.apply(_brief))
-    shown = frame.rename(columns=lambda c: str(c).replace("_", " "))
+    shown = frame.rename_axis(columns=None).rename(columns=lambda c: str(c).replace("_", " "))
     filled = shown.astype(object).where(shown.notna(), "–")
     rows = filled.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", classes="study")
     below = [_line(text) for text in (*notes, *([provenance.line()] if provenance else []))]
