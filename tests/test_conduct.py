@@ -72,6 +72,7 @@ def test_a_failed_stage_is_named_and_the_next_call_continues(pipeline: Path) -> 
     assert (pipeline / "join.txt").read_text() == "left\nright\n"
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize(
     ("told", "first"), [(signal.SIGINT, ":"), (signal.SIGTERM, ":"), (signal.SIGTERM, "trap '' INT")]
 )

@@ -75,6 +75,7 @@ def test_a_failing_cell_is_shown_and_nothing_is_published(notebook: NotebookWrit
     assert (tiny_root / "logs/ukb/probe/probe.failed.ipynb").is_file()
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize(
     ("cell", "state", "error"),
     [
