@@ -90,7 +90,7 @@ def test_ecg_inference(way: str, batch: int, study: Study, measure: Measure) -> 
         torch.testing.assert_close(found, encoder(*inputs), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("batch", [1, 256])
+@pytest.mark.parametrize("batch", [1, 16, 256])
 @pytest.mark.parametrize("way", ["eager", "onnx"])
 def test_reader(way: str, batch: int, study: Study, measure: Measure, tmp_path: Path) -> None:
     """Crop and aligned encoder as `python -m cardionets export` writes them, without heads: they are two products."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblib import Parallel, delayed
 
 from benchmarks import baselines
 from benchmarks.conftest import Measure, sized
@@ -136,7 +137,7 @@ def test_whole_record(centre: tuple[Study, str], measure: Measure, tmp_path: Pat
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_whole_cohort(workers: int, study: Study, measure: Measure) -> None:
-    """ECG alone; two workers against one, and time against the number of records, are in ``benchmarks.scaling``."""
+    """ECG alone, from the tables to the store; time against the number of records is in ``benchmarks.scaling``."""
     name = written(study, "mimic")
     count = prepare.make_plan(study, name).listing.count
 
@@ -145,3 +146,13 @@ def test_whole_cohort(workers: int, study: Study, measure: Measure) -> None:
         prepare.prepare(study, name, workers)
 
     measure(run, per=count, unit="record", rounds=3, warm=0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_blocks_by_workers(workers: int, study: Study, measure: Measure, tmp_path: Path) -> None:
+    """Blocks handed out as the prepare stage does it, to processes that are there already."""
+    block = prepare._slice(prepare.make_plan(study, written(study, "mimic")), 0)
+    work = [(block, tmp_path / f"block-{number}") for number in range(sized(2, 12))]
+    handed = Parallel(n_jobs=workers)
+    run = delayed(prepare.run_block)
+    measure(lambda: handed(run(*some) for some in work), per=len(work) * len(block.table), unit="record")

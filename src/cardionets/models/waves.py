@@ -132,7 +132,8 @@ class Measurements(nn.Module):
     def _regularity(self, activity: Tensor, rate: float) -> Tensor:
         """Autocorrelation of activity (b, t) at lags of 0.3 to 2 s, (b, LAG_STEPS)."""
         steep = activity - activity.mean(1, keepdim=True)
-        spectrum = torch.fft.rfft(steep, n=2 * steep.shape[1]).abs().square()
+        padded = 1 << (2 * steep.shape[1]).bit_length()  # a power of two, which every runtime transforms fast
+        spectrum = torch.fft.rfft(steep, n=padded).abs().square()
         correlation = torch.fft.irfft(spectrum)[:, : steep.shape[1]]
         correlation = correlation / correlation[:, :1].clamp_min(1e-6)
         lags = torch.linspace(LAGS_S[0], LAGS_S[1], LAG_STEPS, device=steep.device) * rate
